@@ -1,0 +1,95 @@
+import { expect, test } from 'vitest';
+import { ipv4 } from '../../../src/ip/ipv4.ts';
+import {
+  checkIpv4,
+  IPV4_BAD_CHECKSUM,
+  IPV4_BAD_HEADER_LENGTH,
+  IPV4_BAD_TOTAL_LENGTH,
+  IPV4_DF,
+  IPV4_NOT_VERSION_4,
+  IPV4_OK,
+  IPV4_TRUNCATED,
+  IPV4_TRUNCATED_HEADER,
+  ipv4Destination,
+  ipv4DontFragment,
+  ipv4IsFragment,
+  ipv4Source,
+  ipv4TotalLength,
+  ipv4Ttl,
+  isMulticast,
+  isUnicast,
+  setIpv4Tos,
+  setIpv4TotalLength,
+  writeIpv4Checksum,
+  writeIpv4Header,
+} from '../../../src/wire/ipv4.ts';
+import { bytes } from '../../helpers/bytes.ts';
+
+/** The inner and outer header of a ping between two workloads, as a kernel tunl0 writes them (TTL 64 outside). */
+const INNER = '45 00 00 54 12 34 40 00 3f 01 30 61 c0 a8 2a 41 c0 a8 4d 82';
+const OUTER = '45 00 00 68 00 00 40 00 40 04 21 7a 0a 00 02 0f 0a 00 03 0a';
+
+function packet(): Uint8Array {
+  const view = new Uint8Array(84 + 4);
+  view.set(bytes(INNER));
+  return view;
+}
+
+test('the reference outer header is written byte for byte', () => {
+  const view = new Uint8Array(22).fill(0xaa);
+  writeIpv4Header(view, 1, 0, 104, 0, IPV4_DF, 64, 4, ipv4('10.0.2.15'), ipv4('10.0.3.10'));
+  expect([...view]).toEqual([0xaa, ...bytes(OUTER), 0xaa]);
+});
+
+test('fields of the reference inner header', () => {
+  const view = packet();
+  expect(checkIpv4(view, 0, 84)).toBe(IPV4_OK);
+  expect(ipv4TotalLength(view, 0)).toBe(84);
+  expect(ipv4Ttl(view, 0)).toBe(63);
+  expect(ipv4DontFragment(view, 0)).toBe(true);
+  expect(ipv4IsFragment(view, 0)).toBe(false);
+  expect(ipv4Source(view, 0)).toBe(ipv4('192.168.42.65'));
+  expect(ipv4Destination(view, 0)).toBe(ipv4('192.168.77.130'));
+});
+
+test('bytes after the packet are allowed: Ethernet pads', () => {
+  expect(checkIpv4(packet(), 0, 88)).toBe(IPV4_OK);
+});
+
+test.each([
+  ['no byte at all', 0, () => {}, IPV4_TRUNCATED_HEADER],
+  ['19 bytes', 19, () => {}, IPV4_TRUNCATED_HEADER],
+  ['IPv6', 84, (v: Uint8Array) => (v[0] = 0x60), IPV4_NOT_VERSION_4],
+  ['a short piece of IPv6', 8, (v: Uint8Array) => (v[0] = 0x60), IPV4_NOT_VERSION_4],
+  ['IHL 4', 84, (v: Uint8Array) => (v[0] = 0x44), IPV4_BAD_HEADER_LENGTH],
+  ['options that are not there', 20, (v: Uint8Array) => (v[0] = 0x46), IPV4_TRUNCATED_HEADER],
+  ['total length below the header', 84, (v: Uint8Array) => (v[3] = 19), IPV4_BAD_TOTAL_LENGTH],
+  ['total length beyond the bytes', 83, () => {}, IPV4_TRUNCATED],
+  ['one flipped bit', 84, (v: Uint8Array) => (v[15] = v[15]! ^ 1), IPV4_BAD_CHECKSUM],
+])('check: %s', (_name, length, spoil, verdict) => {
+  const view = packet();
+  spoil(view);
+  expect(checkIpv4(view, 0, length)).toBe(verdict);
+});
+
+test('changing TOS and total length keeps the checksum right', () => {
+  const view = packet();
+  setIpv4Tos(view, 0, 0xb9);
+  setIpv4TotalLength(view, 0, 83);
+  expect(checkIpv4(view, 0, 84)).toBe(IPV4_OK);
+  const again = Uint8Array.from(view);
+  writeIpv4Checksum(again, 0);
+  expect(again).toEqual(view);
+});
+
+test('address classes', () => {
+  expect(isMulticast(ipv4('224.0.0.1'))).toBe(true);
+  expect(isMulticast(ipv4('240.0.0.1'))).toBe(false);
+  expect(['0.0.0.0', '127.0.0.1', '224.0.0.5', '255.255.255.255'].map((a) => isUnicast(ipv4(a)))).toEqual([
+    false,
+    false,
+    false,
+    false,
+  ]);
+  expect(isUnicast(ipv4('192.168.1.1'))).toBe(true);
+});
