@@ -1,10 +1,15 @@
 /**
  * The binding to the C library: every system call of ours goes through here, by koffi, without a compiler.
  * Loaded on first use, so that commands that need no system call of their own do not pay for it.
+ *
+ * Two kinds of pointer parameter: `void *` takes a Uint8Array (set-up, where convenience counts), `uintptr_t`
+ * takes an address as a plain number (the packet loops: no object, no BigInt, nothing allocated per call).
+ * A failing call returns -1; `errno()` must be read before the next call on this thread.
  */
 import { createRequire } from 'node:module';
 
 type Koffi = typeof import('koffi');
+type Pointer = Uint8Array | null;
 
 const require = createRequire(import.meta.url);
 
@@ -17,4 +22,76 @@ export function libc(): { koffi: Koffi; library: import('koffi').LibraryHandle }
     loaded = { koffi, library: koffi.load('libc.so.6') };
   }
   return loaded;
+}
+
+/** The calls that io makes, with the types that koffi turns their prototypes into. */
+export interface SystemCalls {
+  errno(): number;
+  /** The address of `bytes`' first byte; it stays valid only for memory that never moves (an Arena's). */
+  addressOf(bytes: Uint8Array): number;
+  open(path: string, flags: number): number;
+  close(fd: number): number;
+  fcntl(fd: number, command: number, argument: number): number;
+  read(fd: number, address: number, length: number): number;
+  write(fd: number, address: number, length: number): number;
+  writev(fd: number, vectors: number, count: number): number;
+  ioctl(fd: number, request: number, argument: Pointer): number;
+  ioctlValue(fd: number, request: number, argument: number): number;
+  socket(domain: number, type: number, protocol: number): number;
+  bind(fd: number, address: Pointer, length: number): number;
+  setsockopt(fd: number, level: number, name: number, value: Pointer, length: number): number;
+  getsockopt(fd: number, level: number, name: number, value: Pointer, length: Pointer): number;
+  sendto(
+    fd: number,
+    data: Pointer,
+    length: number,
+    flags: number,
+    address: Pointer,
+    addressLength: number,
+  ): number;
+  recvmsg(fd: number, message: number, flags: number): number;
+  sendmmsg(fd: number, messages: number, count: number, flags: number): number;
+  recvmmsg(fd: number, messages: number, count: number, flags: number, timeout: number): number;
+  ppoll(fds: number, count: number, timeout: number, signals: number): number;
+  eventfd(initial: number, flags: number): number;
+  setns(fd: number, type: number): number;
+  ifNameToIndex(name: string): number;
+}
+
+const PROTOTYPES: Readonly<Record<Exclude<keyof SystemCalls, 'errno' | 'addressOf'>, string>> = {
+  open: 'int open(const char *path, int flags)',
+  close: 'int close(int fd)',
+  fcntl: 'int fcntl(int fd, int command, long argument)',
+  read: 'long read(int fd, uintptr_t buffer, size_t length)',
+  write: 'long write(int fd, uintptr_t buffer, size_t length)',
+  writev: 'long writev(int fd, uintptr_t vectors, int count)',
+  ioctl: 'int ioctl(int fd, unsigned long request, void *argument)',
+  ioctlValue: 'int ioctl(int fd, unsigned long request, unsigned long argument)',
+  socket: 'int socket(int domain, int type, int protocol)',
+  bind: 'int bind(int fd, void *address, uint32_t length)',
+  setsockopt: 'int setsockopt(int fd, int level, int name, void *value, uint32_t length)',
+  getsockopt: 'int getsockopt(int fd, int level, int name, void *value, void *length)',
+  sendto: 'long sendto(int fd, void *data, size_t length, int flags, void *address, uint32_t addressLength)',
+  recvmsg: 'long recvmsg(int fd, uintptr_t message, int flags)',
+  sendmmsg: 'int sendmmsg(int fd, uintptr_t messages, unsigned int count, int flags)',
+  recvmmsg: 'int recvmmsg(int fd, uintptr_t messages, unsigned int count, int flags, uintptr_t timeout)',
+  ppoll: 'int ppoll(uintptr_t fds, unsigned long count, uintptr_t timeout, uintptr_t signals)',
+  eventfd: 'int eventfd(unsigned int initial, int flags)',
+  setns: 'int setns(int fd, int type)',
+  ifNameToIndex: 'unsigned int if_nametoindex(const char *name)',
+};
+
+let bound: SystemCalls | undefined;
+
+/** The system calls, bound once per thread; all at once, since binding takes less than a millisecond. */
+export function systemCalls(): SystemCalls {
+  if (bound) return bound;
+  const { koffi, library } = libc();
+  const calls: Record<string, unknown> = { errno: () => koffi.errno() };
+  for (const [name, prototype] of Object.entries(PROTOTYPES)) calls[name] = library.func(prototype);
+  // memset returns its first argument, and with a length of 0 does nothing else: an address, without a pointer type.
+  const memset = library.func('uintptr_t memset(void *bytes, int value, size_t length)');
+  calls.addressOf = (bytes: Uint8Array) => Number(memset(bytes, 0, 0));
+  bound = calls as unknown as SystemCalls;
+  return bound;
 }
