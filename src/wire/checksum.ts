@@ -5,7 +5,7 @@
  * *partial* checksum (virtio-net's NEEDS_CSUM) is the sum of the pseudo-header alone: whoever finishes it adds
  * the bytes with that value left in place, and complements.
  */
-import { readU16 } from './bytes.ts';
+import { readU16, writeU16 } from './bytes.ts';
 
 /** Folds the carries of a 32-bit accumulator back in; twice, since the first fold may carry again. */
 export function fold(sum: number): number {
@@ -75,4 +75,16 @@ export function updateChecksum32(check: number, oldValue: number, newValue: numb
 /** Whether the transport checksum at `checkOffset` is only the pseudo-header's sum, left for an offload to finish. */
 export function isPartial(view: Uint8Array, checkOffset: number, pseudoSum: number): boolean {
   return readU16(view, checkOffset) === pseudoSum;
+}
+
+/** Where the checksum stands in a UDP header: the one transport whose 0 means "none". */
+const UDP_CHECK_FIELD = 6;
+
+/**
+ * Finishes a partial checksum as an offload would: sums from the transport header at `start` to `end` with the
+ * pseudo-header's sum in place, and stores the complement at `start + field`.
+ */
+export function completeChecksum(view: Uint8Array, start: number, field: number, end: number): void {
+  const check = ~sumBytes(view, start, end - start, 0) & 0xffff;
+  writeU16(view, start + field, check === 0 && field === UDP_CHECK_FIELD ? 0xffff : check);
 }
