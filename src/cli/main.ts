@@ -4,26 +4,79 @@
  * lives; a command's module, and whatever it imports, is loaded when it is used, so that `tortie version`
  * and `tortie get` start quickly. stdout is the result, stderr the talk; exit codes are DESIGN §5's.
  */
-import { TortieError } from '../base/errors.ts';
+import { TortieError, UsageError } from '../base/errors.ts';
 
 /** A command module exports `run(argv)`: argv are the words after the command's name; it gives the exit code. */
 export interface CommandModule {
   run(argv: readonly string[]): Promise<number>;
 }
 
-/** One entry a line of `tortie --help`. */
-export const COMMANDS: Readonly<Record<string, { summary: string; load: () => Promise<CommandModule> }>> = {
-  version: { summary: 'Print the version', load: () => import('./commands/version.ts') },
+interface CommandEntry {
+  /** One line of `tortie --help`. */
+  readonly summary: string;
+  readonly load: () => Promise<CommandModule>;
+}
+
+const RESOURCES = "Calico's commands: resources";
+const ADDRESSES = 'Addresses and workloads';
+const NODE = 'The node and the lab';
+const OTHER = 'Other';
+
+/** One line a command; the group is the heading of `tortie --help` that it stands under. */
+export const COMMANDS: Readonly<Record<string, CommandEntry & { readonly group: string }>> = {
+  version: { group: OTHER, summary: 'Print the version', load: () => import('./commands/version.ts') },
 };
 
+const LOG_LEVELS = ['panic', 'fatal', 'error', 'warn', 'info', 'debug'];
+
+function help(): string {
+  const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length)) + 3;
+  const sections = [RESOURCES, ADDRESSES, NODE, OTHER].flatMap((group) => {
+    const entries = Object.entries(COMMANDS).filter(([, entry]) => entry.group === group);
+    const lines = entries.map(([name, { summary }]) => `  ${name.padEnd(width)}${summary}`);
+    return lines.length ? [`${group}:\n${lines.join('\n')}\n`] : [];
+  });
+  return `Usage: tortie [-l <level>] <command> [<args>...]
+
+Calico's IP-in-IP overlay in userspace: its resources, its commands, a node agent, and a lab.
+
+${sections.join('\n')}
+Options:
+  -h, --help                Show this; 'tortie <command> --help' tells more of one command.
+  -l, --log-level=<level>   ${LOG_LEVELS.join(', ')} [default: info; TORTIE_LOG_LEVEL says the same]
+
+The datastore is --datastore URL, else -c FILE, else TORTIE_DATASTORE, else DATASTORE_TYPE=etcdv3 and
+ETCD_ENDPOINTS as calicoctl reads them, else file:///var/lib/tortie ($XDG_STATE_HOME/tortie without root).
+Exit codes: 0 done, 1 failed, 2 usage, 3 invalid resource or configuration, 4 something needed is missing.
+`;
+}
+
+/** The options before the command; what is left begins with the command. */
+function withoutGlobalOptions(argv: readonly string[]): readonly string[] {
+  const [first = '', second = '', ...rest] = argv;
+  const joined = /^(?:--log-level=|-l=?)(.+)$/.exec(first)?.[1];
+  const separate = first === '-l' || first === '--log-level';
+  if (joined === undefined && !separate) return argv;
+  const level = joined ?? second;
+  if (!LOG_LEVELS.includes(level))
+    throw new UsageError(`--log-level: expected ${LOG_LEVELS.join(', ')}; got '${level}'`);
+  process.env.TORTIE_LOG_LEVEL = level;
+  return withoutGlobalOptions(separate ? rest : argv.slice(1));
+}
+
 async function main(argv: readonly string[]): Promise<number> {
-  const [name = '', ...rest] = argv;
-  const command = COMMANDS[name];
-  if (!command) {
-    process.stderr.write(`Unknown command: "${name}"\n`);
+  const [name = '', ...rest] = withoutGlobalOptions(argv);
+  if (name === '-h' || name === '--help' || name === 'help') {
+    process.stdout.write(help());
+    return 0;
+  }
+  if (name === '') {
+    process.stderr.write(help());
     return 2;
   }
-  const module = await command.load();
+  if (!Object.hasOwn(COMMANDS, name))
+    throw new UsageError(`Unknown command: "${name}"`, { hint: "See 'tortie --help'." });
+  const module = await COMMANDS[name]!.load();
   return module.run(rest);
 }
 

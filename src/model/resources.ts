@@ -109,6 +109,19 @@ export type FelixConfiguration = Resource<'FelixConfiguration', FelixConfigurati
 export type ClusterInformation = Resource<'ClusterInformation', ClusterInformationSpec>;
 export type IPReservation = Resource<'IPReservation', IPReservationSpec>;
 
+interface SpecOf {
+  IPPool: IPPoolSpec;
+  Node: NodeSpec;
+  WorkloadEndpoint: WorkloadEndpointSpec;
+  BGPConfiguration: BGPConfigurationSpec;
+  FelixConfiguration: FelixConfigurationSpec;
+  ClusterInformation: ClusterInformationSpec;
+  IPReservation: IPReservationSpec;
+}
+
+/** `ResourceOf<'IPPool'>` is IPPool. */
+export type ResourceOf<K extends Kind> = Resource<K, SpecOf[K]>;
+
 /** An IPAM block as stored (not a resource: raw JSON under /calico/ipam/v2). Sequence numbers are uint64. */
 export interface IpamBlock {
   readonly cidr: string;

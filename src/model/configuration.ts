@@ -1,0 +1,60 @@
+/** The configuration resources: BGPConfiguration, ClusterInformation, IPReservation. Felix has a file of its own. */
+import * as z from 'zod';
+import { asNumberField } from './as-number.ts';
+import { parseAddressOrCidr } from './cidr.ts';
+import {
+  across,
+  type ObjectMaker,
+  optionalFlag,
+  optionalInteger,
+  optionalText,
+  optionalTexts,
+} from './fields.ts';
+
+/** Values that we print and keep but do not look into. */
+const opaque = z.unknown().optional();
+
+export function bgpConfigurationSpec(object: ObjectMaker) {
+  return object({
+    logSeverityScreen: optionalText,
+    nodeToNodeMeshEnabled: optionalFlag,
+    asNumber: asNumberField.optional(),
+    serviceLoadBalancerIPs: opaque,
+    serviceExternalIPs: opaque,
+    serviceClusterIPs: opaque,
+    communities: opaque,
+    prefixAdvertisements: opaque,
+    listenPort: optionalInteger,
+    nodeMeshPassword: opaque,
+    nodeMeshMaxRestartTime: optionalText,
+    bindMode: optionalText,
+    ignoredInterfaces: optionalTexts,
+    ipv4NormalRoutePriority: optionalInteger,
+    ipv6NormalRoutePriority: optionalInteger,
+    localWorkloadPeeringIPV4: optionalText,
+    localWorkloadPeeringIPV6: optionalText,
+    programClusterRoutes: optionalText,
+  });
+}
+
+export function clusterInformationSpec(object: ObjectMaker) {
+  return object({
+    clusterGUID: optionalText,
+    clusterType: optionalText,
+    calicoVersion: optionalText,
+    datastoreReady: optionalFlag,
+    variant: optionalText,
+  });
+}
+
+export function ipReservationSpec(object: ObjectMaker) {
+  return across(object({ reservedCIDRs: optionalTexts }), (spec, refuse) => {
+    for (const [i, cidr] of (Array.isArray(spec.reservedCIDRs) ? spec.reservedCIDRs : []).entries())
+      if (!parseAddressOrCidr(String(cidr)))
+        refuse(['reservedCIDRs', String(i)], {
+          field: 'IPReservation.Spec.ReservedCIDRs',
+          value: String(cidr),
+          reason: 'expected an address or CIDR',
+        });
+  });
+}

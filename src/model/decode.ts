@@ -1,0 +1,132 @@
+/**
+ * Values to resources. Theory of operation: one description per kind (`ip-pool.ts`, `node.ts`, …) becomes two zod
+ * schemas, a strict one for manifests and a tolerant one for stored values. `decodeResource` runs one of them and turns zod's
+ * issues into problems: unknown fields and wrong types are `unreadable`, refused values carry Calico's words.
+ * Both fill in the defaults that Calico fills in, and give keys in Calico's order (`encode.ts` relies on it).
+ */
+import * as z from 'zod';
+import { bgpConfigurationSpec, clusterInformationSpec, ipReservationSpec } from './configuration.ts';
+import { felixConfigurationSpec } from './felix-configuration.ts';
+import { type ObjectMaker, objectMaker, type Reading } from './fields.ts';
+import { ipPoolSpec } from './ip-pool.ts';
+import { metadataSchema, nameProblem } from './metadata.ts';
+import { nodeSpec, nodeStatus } from './node.ts';
+import { type Decoded, type Problem, pathText } from './problem.ts';
+import { API_VERSION, type Kind, type ResourceOf } from './resources.ts';
+import { workloadEndpointName, workloadEndpointSpec } from './workload-endpoint.ts';
+
+type Describe = (object: ObjectMaker) => z.ZodType;
+
+const SPEC: Readonly<Record<Kind, Describe>> = {
+  IPPool: ipPoolSpec,
+  Node: nodeSpec,
+  WorkloadEndpoint: workloadEndpointSpec,
+  BGPConfiguration: bgpConfigurationSpec,
+  FelixConfiguration: felixConfigurationSpec,
+  ClusterInformation: clusterInformationSpec,
+  IPReservation: ipReservationSpec,
+};
+
+const schemas = new Map<string, z.ZodType>();
+
+function schemaOf(kind: Kind, reading: Reading): z.ZodType {
+  const id = `${kind} ${reading}`;
+  let schema = schemas.get(id);
+  if (!schema) {
+    const object = objectMaker(reading);
+    schema = object({
+      kind: z.literal(kind),
+      apiVersion: z.literal(API_VERSION),
+      metadata: metadataSchema(object).prefault({}),
+      spec: SPEC[kind](object).prefault({}),
+      ...(kind === 'Node' ? { status: nodeStatus(object) } : {}),
+    });
+    schemas.set(id, schema);
+  }
+  return schema;
+}
+
+/** A plain value (from JSON or YAML) as a resource, or every problem that it has. Never throws. */
+export function decodeResource<K extends Kind>(
+  kind: K,
+  value: unknown,
+  reading: Reading,
+): Decoded<ResourceOf<K>> {
+  const result = schemaOf(kind, reading).safeParse(withoutNulls(value));
+  const problems = result.success ? [] : result.error.issues.flatMap((issue) => problemsOf(issue, value));
+  if (reading === 'strict') problems.push(...identityProblems(kind, value));
+  return result.success && !problems.length
+    ? { ok: true, resource: result.data as ResourceOf<K> }
+    : { ok: false, problems };
+}
+
+/** Go reads null as an absent field; Calico itself prints `creationTimestamp: null`. */
+function withoutNulls(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  const kept: Record<string, unknown> = {};
+  for (const [key, field] of Object.entries(value))
+    if (field !== null) Object.defineProperty(kept, key, { value: withoutNulls(field), enumerable: true });
+  return kept;
+}
+
+function problemsOf(issue: z.core.$ZodIssue, input: unknown): Problem[] {
+  const path = issue.path.map((step) => (typeof step === 'symbol' ? String(step) : step));
+  if (issue.code === 'unrecognized_keys')
+    return issue.keys.map((key) => ({ sort: 'unreadable', path: [...path, key], reason: 'unknown field' }));
+  const params = issue.code === 'custom' ? issue.params : undefined;
+  if (params && !params.unreadable) {
+    const { field, value, reason } = params as { field?: string; value?: string; reason: string };
+    const named = field === undefined ? {} : { field };
+    return [{ sort: 'refused', path, reason, ...named, ...(value === undefined ? {} : { value }) }];
+  }
+  return [
+    { sort: 'unreadable', path, reason: params ? String(params.reason) : typeReason(issue, path, input) },
+  ];
+}
+
+const GO_TYPE: Readonly<Record<string, string>> = {
+  boolean: 'bool',
+  int: 'int',
+  array: 'list',
+  record: 'map',
+  object: 'object',
+};
+
+function typeReason(issue: z.core.$ZodIssue, path: readonly (string | number)[], input: unknown): string {
+  const got = path.reduce<unknown>(
+    (value, step) => (value as Record<string, unknown> | undefined)?.[step],
+    input,
+  );
+  const gotText = got === undefined ? 'nothing' : `${typeOf(got)} '${shortened(got)}'`;
+  const expected = issue.code === 'invalid_type' ? issue.expected : undefined;
+  return expected
+    ? `cannot parse ${gotText} into field ${pathText(path)} of type ${GO_TYPE[expected] ?? expected}`
+    : `cannot parse ${gotText} into field ${pathText(path)}: ${issue.message}`;
+}
+
+function typeOf(value: unknown): string {
+  return Array.isArray(value) ? 'list' : typeof value;
+}
+
+const SHOWN_CHARACTERS = 60;
+
+function shortened(value: unknown): string {
+  const text = typeof value === 'object' ? (JSON.stringify(value) ?? '') : String(value);
+  return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text;
+}
+
+/** Names are judged in manifests only: what is stored has its name from its key. */
+function identityProblems(kind: Kind, value: unknown): Problem[] {
+  const { metadata, spec } = (value ?? {}) as { metadata?: { name?: unknown } | null; spec?: unknown };
+  const name = metadata?.name ?? '';
+  if (typeof name !== 'string') return [];
+  const path = ['metadata', 'name'];
+  const reason = nameProblem(name);
+  if (reason) return [{ sort: 'refused', path, field: 'Metadata.Name', value: name, reason }];
+  if (kind !== 'WorkloadEndpoint' || typeof spec !== 'object' || spec === null) return [];
+  const expected = workloadEndpointName(spec);
+  if (name === expected) return [];
+  const mismatch = `the WorkloadEndpoint name does not match the primary identifiers assigned in the Spec: expected name ${expected}`;
+  return [{ sort: 'refused', path, field: 'Name', value: name, reason: mismatch }];
+}
