@@ -19,7 +19,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   io: ['base', 'ip', 'wire', 'dataplane', 'store'],
   model: ['base', 'ip'],
   ipam: ['base', 'ip', 'model'],
-  store: ['base', 'ip', 'model'],
+  store: ['base', 'ip', 'model', 'io'],
   control: ['base', 'ip', 'model', 'ipam', 'store', 'fib'],
   host: ['base', 'ip', 'wire', 'control', 'io'],
   agent: [
@@ -57,6 +57,12 @@ const ONLY: Readonly<Record<string, Readonly<Record<string, { file: RegExp; why:
     store: {
       file: /^store\/(file-)?lock\.ts$/,
       why: 'io implements the lock port, it does not know the store',
+    },
+  },
+  store: {
+    io: {
+      file: /^io\/file-lock\.ts$/,
+      why: 'store/open.ts is where a datastore is put together: the first writer loads the lock there',
     },
   },
   host: { control: { file: /^control\/ports\.ts$/, why: 'host implements the ports, it does not decide' } },

@@ -1,0 +1,138 @@
+/**
+ * What one holder of the lock does. Everything here is synchronous, so that within a process, too, nobody
+ * comes between. Opening repairs what a dead writer left; the order of the steps of a change is such that
+ * a kill -9 after any of them leaves either nothing, or a value that the next one to look adopts as it
+ * would a hand-edited one, or a change that lacks only its index (`finish`).
+ */
+import { mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { Entry, Revision } from './datastore.ts';
+import { indexPath, OWN_DIRECTORY, valuePath } from './file-keys.ts';
+import { LogWriter } from './file-log.ts';
+import {
+  indexText,
+  isSettled,
+  keysBelow,
+  prepareFile,
+  readSeen,
+  removeFile,
+  replaceFile,
+  type Seen,
+  sha256,
+  syncDirectory,
+} from './file-values.ts';
+
+export function toRevision(revision: number): Revision {
+  return String(revision) as Revision;
+}
+
+export class FileTransaction {
+  readonly #root: string;
+  readonly #log: LogWriter;
+
+  /** The caller holds the lock from before this until after `close`. */
+  constructor(root: string) {
+    this.#root = root;
+    mkdirSync(join(root, OWN_DIRECTORY, 'keys'), { recursive: true });
+    this.#log = new LogWriter(root, () => highestIndexed(root));
+    this.#finish();
+  }
+
+  /** What the key holds. A value that is not its index's, or that is gone, gets its new revision here. */
+  look(key: string): Entry | undefined {
+    const seen = readSeen(this.#root, key);
+    const revision = isSettled(seen) ? seen.index?.revision : this.#adopt(seen);
+    if (seen.value === undefined || revision === undefined) return undefined;
+    return { key, value: seen.value, revision: toRevision(revision) };
+  }
+
+  put(key: string, value: string): Entry {
+    const revision = this.#log.revision + 1;
+    const hash = sha256(value);
+    const path = valuePath(this.#root, key);
+    const preparedValue = prepareFile(this.#root, 'value', value);
+    const preparedIndex = prepareFile(this.#root, 'index', indexText(revision, hash));
+    this.#log.prepare({ revision, type: 'put', key, value });
+    try {
+      replaceFile(preparedValue, path);
+    } catch (error) {
+      this.#log.abandon();
+      throw error;
+    }
+    this.#log.commit();
+    replaceFile(preparedIndex, indexPath(this.#root, key));
+    syncDirectory(dirname(path));
+    this.#log.sync();
+    return { key, value, revision: toRevision(revision) };
+  }
+
+  remove(key: string): void {
+    const path = valuePath(this.#root, key);
+    this.#log.prepare({ revision: this.#log.revision + 1, type: 'delete', key });
+    try {
+      removeFile(path, this.#root);
+    } catch (error) {
+      this.#log.abandon();
+      throw error;
+    }
+    this.#log.commit();
+    this.#removeIndex(key);
+    syncDirectory(dirname(path));
+    this.#log.sync();
+  }
+
+  close(): void {
+    this.#log.close();
+  }
+
+  /** The last change of the log got its newline, but perhaps its writer died before the index. */
+  #finish(): void {
+    const { torn, last } = this.#log;
+    if (torn) {
+      // Its index without its newline is what a power failure can leave, since renames may outlive writes.
+      const { index, value } = readSeen(this.#root, torn.key);
+      const happened =
+        torn.type === 'put' ? index?.revision === torn.revision : value === undefined && index === undefined;
+      if (happened) this.#log.commit();
+      else this.#log.abandon();
+    }
+    if (last?.type === 'put') {
+      const { index } = readSeen(this.#root, last.key);
+      if ((index?.revision ?? 0) < last.revision)
+        this.#writeIndex(last.key, last.revision, sha256(last.value));
+    } else if (last) {
+      const { index } = readSeen(this.#root, last.key);
+      if (index && index.revision < last.revision) this.#removeIndex(last.key);
+    }
+  }
+
+  #adopt(seen: Seen): number {
+    const { key, value } = seen;
+    const revision = this.#log.revision + 1;
+    this.#log.prepare(
+      value === undefined ? { revision, type: 'delete', key } : { revision, type: 'put', key, value },
+    );
+    this.#log.commit();
+    if (seen.sha256 === undefined) this.#removeIndex(key);
+    else this.#writeIndex(key, revision, seen.sha256);
+    this.#log.sync();
+    return revision;
+  }
+
+  #writeIndex(key: string, revision: number, hash: string): void {
+    replaceFile(prepareFile(this.#root, 'index', indexText(revision, hash)), indexPath(this.#root, key));
+  }
+
+  #removeIndex(key: string): void {
+    removeFile(indexPath(this.#root, key), join(this.#root, OWN_DIRECTORY, 'keys'));
+  }
+}
+
+/** For a store whose log was deleted: its revisions must not start again from 1. */
+function highestIndexed(root: string): number {
+  let highest = 0;
+  for (const key of keysBelow(root, '/')) {
+    highest = Math.max(highest, readSeen(root, key).index?.revision ?? 0);
+  }
+  return highest;
+}

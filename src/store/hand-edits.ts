@@ -1,0 +1,162 @@
+/**
+ * Notices what people do to the values by hand. One inotify watch for each directory below the prefix (Node's
+ * own recursive watching misses what happens in a directory between its making and its being watched: here a
+ * new directory is watched first and read then). An event names a file; a little later its value is held
+ * against its index, and what was edited is handed to `settle`.
+ */
+import { type FSWatcher, statSync, watch } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { Clock } from '../base/clock.ts';
+import { indexPath, isKeyName, valuePath } from './file-keys.ts';
+import { directoriesBelow, keysBelow } from './file-values.ts';
+
+export interface EditedFiles {
+  readonly root: string;
+  readonly prefix: string;
+  readonly clock: Clock;
+  /** Gives hand-edited values their revisions. */
+  settle(keys: readonly string[]): Promise<void>;
+}
+
+/** An editor's save is several events, and a writer of ours is done with its index by then. */
+const DELAY_MS = 20;
+
+/** Where inotify's limits are reached: how often all values are looked at. */
+const SCAN_MS = 5_000;
+
+/** A scan lets others run after this many keys. */
+const KEYS_AT_A_TIME = 500;
+
+interface Watched {
+  readonly watcher: FSWatcher;
+  readonly inode: bigint;
+}
+
+export class HandEdits {
+  readonly #files: EditedFiles;
+  readonly #onEvent: () => void;
+  readonly #watched = new Map<string, Watched>();
+  /** Paths with an event, below the root and without it: `/calico/ipam`. */
+  readonly #touched = new Set<string>();
+  /** When the touched paths are looked at. */
+  #dueMs = Number.POSITIVE_INFINITY;
+  #complete = true;
+
+  constructor(files: EditedFiles, onEvent: () => void) {
+    this.#files = files;
+    this.#onEvent = onEvent;
+  }
+
+  /** How long until there is something to look at. */
+  waitMs(): number {
+    return Math.max(0, this.#dueMs - this.#files.clock.monotonicMs());
+  }
+
+  /** Watches what is not watched yet and settles what was edited; to be called at every event and now and then. */
+  async tend(): Promise<void> {
+    this.#followTop();
+    if (this.waitMs() > 0) return;
+    const touched = [...this.#touched];
+    this.#touched.clear();
+    this.#dueMs = Number.POSITIVE_INFINITY;
+    const edited = new Set<string>();
+    for (const path of touched) await this.#lookAt(path, edited);
+    if (!this.#complete) this.#touch(this.#top, SCAN_MS);
+    if (edited.size > 0) await this.#files.settle([...edited]);
+  }
+
+  close(): void {
+    for (const { watcher } of this.#watched.values()) watcher.close();
+    this.#watched.clear();
+  }
+
+  /** The prefix without its last slash; empty for the whole store. */
+  get #top(): string {
+    return this.#files.prefix.slice(0, -1);
+  }
+
+  /** The prefix's directory, or while it is not there the nearest one above that is. */
+  #followTop(): void {
+    const top = valuePath(this.#files.root, this.#top);
+    let directory = top;
+    while (inodeOf(directory) === undefined && directory !== '/') directory = dirname(directory);
+    if (this.#isWatched(directory)) return;
+    this.close();
+    this.#watch(directory);
+    this.#touch(this.#top, 0);
+  }
+
+  #isWatched(directory: string): boolean {
+    const inode = inodeOf(directory);
+    return inode !== undefined && this.#watched.get(directory)?.inode === inode;
+  }
+
+  #watch(directory: string): void {
+    if (this.#isWatched(directory)) return;
+    this.#watched.get(directory)?.watcher.close();
+    this.#watched.delete(directory);
+    const inode = inodeOf(directory);
+    if (inode === undefined) return;
+    try {
+      const watcher = watch(directory, (_event, name) => this.#heard(directory, name));
+      watcher.on('error', () => this.#heard(directory, null));
+      this.#watched.set(directory, { watcher, inode });
+    } catch {
+      // No inotify watch left (ENOSPC, EMFILE) or the directory is gone again: scanned instead.
+      this.#complete = false;
+    }
+  }
+
+  #heard(directory: string, name: string | null): void {
+    if (name !== null && !isKeyName(name)) return;
+    const { root } = this.#files;
+    const path = name === null ? directory : join(directory, name);
+    // Above the top there is only one thing to wait for: that the top appears.
+    const below = path.startsWith(`${valuePath(root, this.#top)}/`);
+    this.#touch(below ? path.slice(root === '/' ? 0 : root.length) : this.#top, DELAY_MS);
+    this.#onEvent();
+  }
+
+  #touch(path: string, delayMs: number): void {
+    this.#touched.add(path);
+    this.#dueMs = Math.min(this.#dueMs, this.#files.clock.monotonicMs() + delayMs);
+  }
+
+  /** Watches the directories at and below the path, drops those that are gone, and adds the edited keys. */
+  async #lookAt(path: string, edited: Set<string>): Promise<void> {
+    const { root } = this.#files;
+    const absolute = valuePath(root, path);
+    for (const [directory, { watcher }] of this.#watched) {
+      if (directory !== absolute && !directory.startsWith(`${absolute}/`)) continue;
+      if (this.#isWatched(directory)) continue;
+      watcher.close();
+      this.#watched.delete(directory);
+    }
+    for (const directory of directoriesBelow(absolute)) this.#watch(directory);
+    if (path !== '' && looksEdited(root, path)) edited.add(path);
+    let count = 0;
+    for (const key of keysBelow(root, `${path}/`)) {
+      if (looksEdited(root, key)) edited.add(key);
+      count += 1;
+      if (count % KEYS_AT_A_TIME === 0) await new Promise(setImmediate);
+    }
+  }
+}
+
+function inodeOf(path: string): bigint | undefined {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat?.isDirectory() ? stat.ino : undefined;
+}
+
+/**
+ * A writer of ours renames the value first and its index then, and a rename changes the time of the inode:
+ * so a value younger than its index was edited. Cheaper than reading both; whoever settles compares the hashes.
+ */
+function looksEdited(root: string, key: string): boolean {
+  const value = statSync(valuePath(root, key), { bigint: true, throwIfNoEntry: false });
+  const index = statSync(indexPath(root, key), { bigint: true, throwIfNoEntry: false });
+  const hasValue = value?.isFile() ?? false;
+  const hasIndex = index?.isFile() ?? false;
+  if (hasValue !== hasIndex) return true;
+  return hasValue && value!.ctimeNs > index!.ctimeNs;
+}
