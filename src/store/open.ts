@@ -1,9 +1,8 @@
 /** Opens the datastore that flags, configuration file and environment name: the store's composition root. */
 import { systemClock } from '../base/clock.ts';
-import { UnavailableError } from '../base/errors.ts';
 import { systemRandom } from '../base/random.ts';
 import { type ConnectionSource, resolveConnection } from './connection.ts';
-import type { Datastore } from './datastore.ts';
+import { type Datastore, DatastoreUnavailableError } from './datastore.ts';
 import { FileStore } from './file-store.ts';
 
 /** @throws UsageError, InvalidError where what names the datastore makes no sense */
@@ -13,7 +12,7 @@ export async function openDatastore(source: ConnectionSource): Promise<Datastore
     case 'file':
       return openFileStore(connection.directory);
     case 'etcd': {
-      throw new UnavailableError('ERR_STORE_ETCD', 'etcd is not supported by this version yet');
+      throw new DatastoreUnavailableError('etcd is not supported by this version yet', false);
     }
   }
 }
