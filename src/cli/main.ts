@@ -24,6 +24,11 @@ const OTHER = 'Other';
 
 /** One line a command; the group is the heading of `tortie --help` that it stands under. */
 export const COMMANDS: Readonly<Record<string, CommandEntry & { readonly group: string }>> = {
+  lab: {
+    group: NODE,
+    summary: 'Bring up, use, verify and take down a multi-zone lab on this machine',
+    load: () => import('./commands/lab.ts'),
+  },
   version: { group: OTHER, summary: 'Print the version', load: () => import('./commands/version.ts') },
 };
 

@@ -1,0 +1,171 @@
+/** `tortie lab …`: the multi-zone cloud on one machine. The work is in src/lab; here are its words. */
+import { fileURLToPath } from 'node:url';
+import type { Command } from 'commander';
+import { systemClock } from '../../base/clock.ts';
+import { systemRandom } from '../../base/random.ts';
+import { takeDown } from '../../lab/down.ts';
+import { execInLab } from '../../lab/exec.ts';
+import type { LabContext } from '../../lab/lab.ts';
+import { labPaths, labsDirectory } from '../../lab/names.ts';
+import { requireLab, selectLab } from '../../lab/record.ts';
+import { labDatastore } from '../../lab/store.ts';
+import { loadTopology } from '../../lab/topology-file.ts';
+import { handler, newCommand, runCommand } from '../command-line.ts';
+
+export async function run(argv: readonly string[]): Promise<number> {
+  const command = newCommand(
+    'lab',
+    'A multi-zone cloud of network namespaces on this machine',
+  ).enablePositionalOptions();
+  addUp(command);
+  addDown(command);
+  addList(command);
+  addExec(command);
+  addEnv(command);
+  addVerify(command);
+  return runCommand(command, argv);
+}
+
+const LAB_OPTION = [
+  '--lab <name>',
+  'the lab; else TORTIE_LAB, else the one that is up, else two-az',
+] as const;
+
+interface VerboseOption {
+  readonly verbose?: true;
+}
+
+function context({ verbose }: VerboseOption = {}): LabContext {
+  const say = (line: string) => process.stderr.write(`${line}\n`);
+  return {
+    labsDirectory: labsDirectory(process.env, process.geteuid?.() ?? 0),
+    tortie: [process.execPath, fileURLToPath(new URL('../main.js', import.meta.url))],
+    env: process.env,
+    clock: systemClock,
+    progress: say,
+    echo: verbose ? (line) => say(`+ ${line}`) : undefined,
+  };
+}
+
+function selected(given: string | undefined): string {
+  return selectLab(context().labsDirectory, given, process.env);
+}
+
+function addUp(command: Command): void {
+  command
+    .command('up')
+    .description('Bring a lab up, or put right what is missing of one that is')
+    .argument('[file]', 'topology file (default: two zones, four nodes, four workloads: two-az)')
+    .option('--name <name>', "the lab's name, in place of the file's")
+    .option('--verbose', 'show every command that changes something')
+    .action(
+      handler(async (file: string | undefined, options: VerboseOption & { name?: string }) => {
+        const { bringUp } = await import('../../lab/up.ts');
+        const loaded = loadTopology(file, options.name);
+        const world = context(options);
+        const start = world.clock.monotonicMs();
+        await bringUp(loaded, world);
+        const seconds = ((world.clock.monotonicMs() - start) / 1000).toFixed(1);
+        const { name } = loaded.topology;
+        world.progress(
+          `${name} is up after ${seconds} s; next: tortie lab verify, tortie lab exec HOST -- COMMAND`,
+        );
+      }),
+    );
+}
+
+function addDown(command: Command): void {
+  command
+    .command('down')
+    .description('Take a lab down: leaves nothing of it')
+    .argument('[name]', 'as --lab')
+    .option(...LAB_OPTION)
+    .option('--verbose', 'show every command that changes something')
+    .action(
+      handler(async (name: string | undefined, options: VerboseOption & { lab?: string }) => {
+        const world = context(options);
+        const lab = selected(name ?? options.lab);
+        const found = await takeDown(lab, world);
+        world.progress(found ? `${lab} is down` : `there was nothing of a lab ${lab}`);
+      }),
+    );
+}
+
+function addList(command: Command): void {
+  command
+    .command('list')
+    .description('List the labs of this machine')
+    .option('--json', 'as JSON')
+    .action(
+      handler(async (options: { json?: true }) => {
+        const { describeLabs, renderLabs } = await import('../../lab/list.ts');
+        const labs = describeLabs(context().labsDirectory);
+        process.stdout.write(options.json ? `${JSON.stringify(labs)}\n` : renderLabs(labs));
+      }),
+    );
+}
+
+function addExec(command: Command): void {
+  command
+    .command('exec')
+    .description(
+      "Run a command inside a node, workload, `router`, `internet` or `fabric`; gives the command's status",
+    )
+    .argument('<host>')
+    .argument('<command...>')
+    .option(...LAB_OPTION)
+    .passThroughOptions()
+    .action(
+      handler(async (host: string, words: string[], options: { lab?: string }) =>
+        execInLab(selected(options.lab), host, words[0] === '--' ? words.slice(1) : words, context()),
+      ),
+    );
+}
+
+function addEnv(command: Command): void {
+  command
+    .command('env')
+    .description('Print what a shell needs to talk to the lab: eval "$(tortie lab env)"')
+    .argument('[name]', 'as --lab')
+    .option(...LAB_OPTION)
+    .action(
+      handler(async (name: string | undefined, options: { lab?: string }) => {
+        const lab = selected(name ?? options.lab);
+        requireLab(context().labsDirectory, lab);
+        const datastore = labDatastore(labPaths(context().labsDirectory, lab));
+        process.stdout.write(`export TORTIE_LAB=${lab}\nexport TORTIE_DATASTORE=${datastore}\n`);
+      }),
+    );
+}
+
+function addVerify(command: Command): void {
+  command
+    .command('verify')
+    .description(
+      'Send real packets between all workloads and compare what was captured with what the resources demand',
+    )
+    .argument('[name]', 'as --lab')
+    .option(...LAB_OPTION)
+    .option('--json', 'as JSON')
+    .action(
+      handler(async (name: string | undefined, options: { lab?: string; json?: true }) => {
+        const { labsDirectory: directory } = context();
+        const lab = selected(name ?? options.lab);
+        const { topology } = requireLab(directory, lab);
+        const { verifyLab } = await import('../../lab/verify.ts');
+        const { openDatastore } = await import('../../store/open.ts');
+        const store = await openDatastore({
+          datastore: labDatastore(labPaths(directory, lab)),
+          env: process.env,
+        });
+        try {
+          const { result } = await verifyLab(topology, store, { clock: systemClock, random: systemRandom });
+          const { renderVerify } = await import('../../lab/verify-table.ts');
+          process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : renderVerify(topology, result));
+          return result.ok ? 0 : 1;
+        } finally {
+          await store.close();
+        }
+      }),
+    );
+}

@@ -1,0 +1,160 @@
+/** `lab up`: makes a lab, or puts right what is missing of one. lab.ts has the steps. */
+import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { FailedError, UnavailableError } from '../base/errors.ts';
+import { openDatastore } from '../store/open.ts';
+import { type AgentSetting, nodeEnvironment, startAgents, waitForAgents, waitForRevision } from './agents.ts';
+import type { LabContext } from './lab.ts';
+import { withLabLock } from './lock.ts';
+import { labPaths } from './names.ts';
+import { noteNamespaceMount } from './namespace-mount.ts';
+import { existingNamespaces, realiseNetwork } from './network.ts';
+import { type LabPlan, planLab } from './plan.ts';
+import { runSuccessfully } from './program.ts';
+import { type KnownLab, namespacesOfOthers, readRecord, writeRecord } from './record.ts';
+import { labDatastore } from './store.ts';
+import type { LoadedTopology } from './topology-file.ts';
+import { attachWorkloads, workloadAddresses, writeHostsFiles } from './workloads.ts';
+
+const APPLY_DEADLINE_MS = 60_000;
+/** What a change takes to be in force everywhere is far below; beyond, the lab is up and verify will tell. */
+const IN_FORCE_DEADLINE_MS = 15_000;
+
+export async function bringUp(loaded: LoadedTopology, context: LabContext): Promise<void> {
+  requirePrivileges();
+  const { topology } = loaded;
+  const paths = labPaths(context.labsDirectory, topology.name);
+  await withLabLock(context, topology.name, async () => {
+    const plan = planLab(topology);
+    const known = readRecord(context.labsDirectory, topology.name);
+    if (known) requireSame(known, loaded);
+    else claim(loaded, plan, context);
+    const setting: AgentSetting = {
+      topology,
+      paths,
+      datastore: labDatastore(paths),
+      tortie: context.tortie,
+      env: context.env,
+    };
+    await makeNetwork(loaded, plan, setting, context);
+    await runNodes(setting, plan, context);
+  });
+}
+
+/** Steps 1 to 2 of lab.ts. */
+async function makeNetwork(
+  loaded: LoadedTopology,
+  plan: LabPlan,
+  setting: AgentSetting,
+  context: LabContext,
+): Promise<void> {
+  const { topology } = loaded;
+  noteNamespaceMount(context.labsDirectory);
+  mkdirSync(setting.paths.datastore, { recursive: true });
+  const [made] = await Promise.all([
+    realiseNetwork(plan, context.echo),
+    applyManifests(loaded, setting, context),
+  ]);
+  writeHostsFiles(topology, plan, new Map());
+  context.progress(
+    `network: ${plan.hosts.length} namespaces (${made.namespaces} new), ${plan.links.length} links (${made.links} new), fabric ${topology.fabric.profile}`,
+  );
+}
+
+/** Steps 3 to 4. */
+async function runNodes(setting: AgentSetting, plan: LabPlan, context: LabContext): Promise<void> {
+  const { topology } = setting;
+  const started = await startAgents(setting);
+  context.progress(`agents: ${started.length ? `started ${started.join(', ')}` : 'all run already'}`);
+  await waitForAgents(setting, context.clock);
+  await attachWorkloads(setting, context.echo);
+  const store = await openDatastore({ datastore: setting.datastore, env: context.env });
+  try {
+    const addresses = await workloadAddresses(topology, store);
+    writeHostsFiles(topology, plan, addresses);
+    context.progress(
+      `workloads: ${[...addresses].map(([name, address]) => `${name} ${address}`).join(', ')}`,
+    );
+    const { revision } = await store.list('/calico/');
+    if (!(await waitForRevision(setting, revision, IN_FORCE_DEADLINE_MS, context.clock)))
+      context.progress(`not every agent has the datastore's revision ${revision} in force yet`);
+  } finally {
+    await store.close();
+  }
+}
+
+/** A lab that is up is never changed into another one: what would go and what would stay is not ours to guess. */
+function requireSame(known: KnownLab, { topology }: LoadedTopology): void {
+  if (isDeepStrictEqual(known.topology, topology)) return;
+  throw new FailedError('ERR_LAB_DIFFERENT', `the lab ${topology.name} is up with another topology`, {
+    hint: `tortie lab down ${topology.name}, or give this one a name of its own with --name`,
+  });
+}
+
+/** Writes the record, once it is sure that the names are free. */
+function claim(loaded: LoadedTopology, plan: LabPlan, { labsDirectory }: LabContext): void {
+  const { name } = loaded.topology;
+  const namespaces = plan.hosts.map((host) => host.namespace);
+  const others = namespacesOfOthers(labsDirectory, name);
+  const existing = existingNamespaces();
+  for (const namespace of namespaces) {
+    const other = others.get(namespace);
+    if (other !== undefined)
+      throw new FailedError('ERR_LAB_NAME_TAKEN', `the namespace ${namespace} belongs to the lab ${other}`, {
+        hint: 'give this lab another name with --name',
+      });
+    if (existing.has(namespace))
+      throw new FailedError(
+        'ERR_LAB_NAME_TAKEN',
+        `there is a namespace ${namespace} already, of no lab we know`,
+        {
+          hint: `tortie lab down ${name} removes what is named like this lab's`,
+        },
+      );
+  }
+  writeRecord(labsDirectory, name, {
+    version: 1,
+    topology: loaded.value,
+    namespaces,
+    manifests: loaded.manifests.map((manifest, position) => `${position}-${manifest.name}`),
+    manifestsApplied: false,
+  });
+}
+
+/** By the real command, once in the life of a lab. */
+async function applyManifests(
+  loaded: LoadedTopology,
+  setting: AgentSetting,
+  context: LabContext,
+): Promise<void> {
+  const { name } = loaded.topology;
+  const known = readRecord(context.labsDirectory, name)!;
+  if (known.record.manifestsApplied) return;
+  mkdirSync(setting.paths.manifests, { recursive: true });
+  for (const [position, file] of known.record.manifests.entries())
+    writeFileSync(join(setting.paths.manifests, file), loaded.manifests[position]!.text);
+  const [program = '', ...words] = context.tortie;
+  for (const file of known.record.manifests)
+    await runSuccessfully(
+      program,
+      [...words, 'apply', '-f', join(setting.paths.manifests, file), '--datastore', setting.datastore],
+      { env: nodeEnvironment('', setting), deadlineMs: APPLY_DEADLINE_MS, echo: context.echo },
+    );
+  writeRecord(context.labsDirectory, name, { ...known.record, manifestsApplied: true });
+}
+
+function requirePrivileges(): void {
+  if (process.geteuid?.() !== 0)
+    throw new UnavailableError('ERR_PRIVILEGE', 'a lab needs root: it makes network namespaces and devices', {
+      hint: 'sudo tortie lab up',
+    });
+  try {
+    accessSync('/dev/net/tun', constants.R_OK | constants.W_OK);
+  } catch (cause) {
+    throw new UnavailableError('ERR_TUN_MISSING', '/dev/net/tun is missing or closed to us', {
+      cause,
+      hint: 'modprobe tun, or: mkdir -p /dev/net && mknod /dev/net/tun c 10 200',
+    });
+  }
+}
