@@ -79,6 +79,8 @@ export interface HostLink {
   readonly up: boolean;
   /** `veth`, `ipip`, `tun`, …; empty for hardware. */
   readonly kind: string;
+  /** The effective rp_filter, the greater of `all` and its own: 0 off, 1 strict, 2 loose. */
+  readonly reversePathFilter: number;
 }
 
 export interface HostAddress extends InterfaceAddress {
@@ -119,7 +121,13 @@ export interface FailedStep {
 /** What the host told while we watched it. */
 export type HostEvent =
   /** A route with our protocol number came (its text as formatRoute gives it) or went. */
-  | { readonly type: 'own-route'; readonly change: 'set' | 'deleted'; readonly text: string }
+  | {
+      readonly type: 'own-route';
+      readonly change: 'set' | 'deleted';
+      /** As formatPrefix gives it. */
+      readonly prefix: string;
+      readonly text: string;
+    }
   /** A link, an address or somebody else's route changed: facts and decisions may be stale. */
   | { readonly type: 'facts' };
 
@@ -127,6 +135,8 @@ export interface HostNetwork {
   facts(): Promise<HostFacts>;
   /** The state of what is ours, for the device and the sysctls that are asked for. */
   observe(device: string, sysctls: Iterable<string>): Promise<HostState>;
+  /** Those of the sysctls that exist. */
+  readSysctls(names: Iterable<string>): Promise<ReadonlyMap<string, string>>;
   /** Takes the steps in order; gives those that failed, and goes on after them. */
   apply(steps: readonly PlanStep[]): Promise<readonly FailedStep[]>;
   /** Tells what changes until the signal aborts; may tell too much, never too little for long (callers re-check anyway). */

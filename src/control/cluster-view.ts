@@ -1,0 +1,272 @@
+/**
+ * What the datastore says about the cluster, decoded as far as forwarding needs it.
+ *
+ * Fed with a listing and then with changes; gives for each what it touched, so that the desired state can
+ * recompute just that. Reading is tolerant: a value that does not decode is remembered as a problem of its
+ * key and otherwise treated as absent. Pure: no clock, no I/O.
+ */
+import { type Ipv4, parseIpv4 } from '../ip/ipv4.ts';
+import {
+  formatPrefix,
+  type InterfaceAddress,
+  type Prefix,
+  parseInterfaceAddress,
+  parsePrefix,
+} from '../ip/prefix.ts';
+import { allocationsOf, blockOwner, blockPrefix, decodeAffinity, decodeBlock } from '../model/ipam-values.ts';
+import { type ParsedKey, parseKey } from '../model/keys.ts';
+import type {
+  AffinityState,
+  EncapsulationMode,
+  FelixConfigurationSpec,
+  IPPoolSpec,
+  IpamBlock,
+  Kind,
+  NodeSpec,
+  Resource,
+  WorkloadEndpointSpec,
+} from '../model/resources.ts';
+import { decodeStored } from '../model/stored.ts';
+import type { Entry } from '../store/datastore.ts';
+
+/** The annotation by which a node says that it takes the `udp` transport, and on which port. */
+export const UDP_PORT_ANNOTATION = 'tortie/udp-port';
+
+export interface PoolView {
+  readonly name: string;
+  readonly prefix: Prefix;
+  readonly mode: EncapsulationMode;
+  readonly natOutgoing: boolean;
+}
+
+export interface NodeView {
+  readonly name: string;
+  /** spec.bgp.ipv4Address with its host bits; null where the node has none. */
+  readonly address: InterfaceAddress | null;
+  readonly tunnelAddress: Ipv4 | null;
+  /** Other addresses of the node (spec.addresses), which it may send from. */
+  readonly otherAddresses: readonly Ipv4[];
+  /** Where it takes the `udp` transport; null: it does not. */
+  readonly udpPort: number | null;
+}
+
+export interface BlockView {
+  readonly prefix: Prefix;
+  /** The node named by the block's affinity; null where it is nobody's. */
+  readonly owner: string | null;
+  /** Allocated addresses whose attributes name a node. */
+  readonly allocations: readonly { readonly address: Ipv4; readonly node: string }[];
+}
+
+export interface WorkloadView {
+  readonly name: string;
+  readonly node: string;
+  readonly device: string;
+  readonly addresses: readonly Ipv4[];
+}
+
+export interface FelixView {
+  readonly ipipMtu: number | null;
+  readonly externalNodes: readonly Prefix[] | null;
+}
+
+/** What a change of one key touched. */
+export type ViewChange =
+  | { readonly type: 'pools' | 'felix' | 'cluster' }
+  | { readonly type: 'node' | 'block' | 'workload'; readonly key: string };
+
+export class ClusterView {
+  readonly pools = new Map<string, PoolView>();
+  readonly nodes = new Map<string, NodeView>();
+  /** By formatPrefix. */
+  readonly blocks = new Map<string, BlockView>();
+  /** By `NODE PREFIX`. */
+  readonly affinities = new Map<string, AffinityState>();
+  /** By datastore key. */
+  readonly workloads = new Map<string, WorkloadView>();
+  readonly felix = new Map<string, FelixView>();
+  /** Values that could not be read: key -> why. */
+  readonly problems = new Map<string, string>();
+  /** Names of nodes -> prefixes of blocks that they own or have addresses in. */
+  readonly blocksOfNode = new Map<string, Set<string>>();
+  readonly nodesOfTunnelAddress = new Map<Ipv4, Set<string>>();
+  /** ClusterInformation's datastoreReady: false means "hold still". */
+  datastoreReady = true;
+
+  /** Forgets all and reads the listing. */
+  resync(entries: readonly Entry[]): void {
+    for (const map of this.#maps()) map.clear();
+    this.datastoreReady = true;
+    for (const entry of entries) this.apply(entry.key, entry.value);
+  }
+
+  /** One key's new value, undefined where it is gone; gives what it touched, if anything that we know. */
+  apply(key: string, value: string | undefined): ViewChange | undefined {
+    const parsed = parseKey(key);
+    if (!parsed) return undefined;
+    this.problems.delete(key);
+    switch (parsed.type) {
+      case 'resource':
+        return this.#applyResource(key, parsed, value);
+      case 'block':
+        return this.#applyBlock(key, formatPrefix(parsed.block), value);
+      case 'affinity':
+        return this.#applyAffinity(key, parsed.node, formatPrefix(parsed.block), value);
+      default:
+        return undefined;
+    }
+  }
+
+  /** The confirmed owner of a block; blocks whose claim is not settled have none. */
+  confirmedOwner(block: BlockView): string | null {
+    if (block.owner === null) return null;
+    const state = this.affinities.get(`${block.owner} ${formatPrefix(block.prefix)}`);
+    return state === 'confirmed' ? block.owner : null;
+  }
+
+  #maps(): readonly { clear(): void }[] {
+    return [
+      this.pools,
+      this.nodes,
+      this.blocks,
+      this.affinities,
+      this.workloads,
+      this.felix,
+      this.problems,
+      this.blocksOfNode,
+      this.nodesOfTunnelAddress,
+    ];
+  }
+
+  #applyResource(
+    key: string,
+    parsed: ParsedKey & { type: 'resource' },
+    value: string | undefined,
+  ): ViewChange | undefined {
+    const spec = value === undefined ? undefined : this.#decode(key, parsed.kind, value);
+    switch (parsed.kind) {
+      case 'IPPool':
+        this.#set(this.pools, parsed.name, spec && poolView(parsed.name, spec.spec as IPPoolSpec));
+        return { type: 'pools' };
+      case 'Node':
+        this.#setNode(parsed.name, spec && nodeView(parsed.name, spec as Resource<'Node', NodeSpec>));
+        return { type: 'node', key: parsed.name };
+      case 'WorkloadEndpoint':
+        this.#set(this.workloads, key, spec && workloadView(parsed.name, spec.spec as WorkloadEndpointSpec));
+        return { type: 'workload', key };
+      case 'FelixConfiguration':
+        this.#set(this.felix, parsed.name, spec && felixView(spec.spec as FelixConfigurationSpec));
+        return { type: 'felix' };
+      case 'ClusterInformation':
+        if (parsed.name !== 'default') return undefined;
+        this.datastoreReady =
+          (spec?.spec as { datastoreReady?: boolean } | undefined)?.datastoreReady !== false;
+        return { type: 'cluster' };
+      default:
+        return undefined;
+    }
+  }
+
+  #decode(key: string, kind: Kind, value: string): Resource | undefined {
+    const decoded = decodeStored(kind, value);
+    if (decoded.ok) return decoded.resource;
+    this.problems.set(key, decoded.problem);
+    return undefined;
+  }
+
+  #set<V>(map: Map<string, V>, name: string, value: V | undefined): void {
+    if (value === undefined) map.delete(name);
+    else map.set(name, value);
+  }
+
+  #setNode(name: string, node: NodeView | undefined): void {
+    const old = this.nodes.get(name)?.tunnelAddress ?? null;
+    if (old !== null) removeFromSet(this.nodesOfTunnelAddress, old, name);
+    this.#set(this.nodes, name, node);
+    if (node && node.tunnelAddress !== null) addToSet(this.nodesOfTunnelAddress, node.tunnelAddress, name);
+  }
+
+  #applyBlock(key: string, prefix: string, value: string | undefined): ViewChange {
+    const old = this.blocks.get(prefix);
+    for (const node of old ? nodesOf(old) : []) removeFromSet(this.blocksOfNode, node, prefix);
+    const decoded = value === undefined ? undefined : decodeBlock(value);
+    if (decoded && !decoded.ok) this.problems.set(key, decoded.problem);
+    const block = decoded?.ok ? blockView(decoded.value) : undefined;
+    this.#set(this.blocks, prefix, block);
+    for (const node of block ? nodesOf(block) : []) addToSet(this.blocksOfNode, node, prefix);
+    return { type: 'block', key: prefix };
+  }
+
+  #applyAffinity(key: string, node: string, prefix: string, value: string | undefined): ViewChange {
+    const decoded = value === undefined ? undefined : decodeAffinity(value);
+    if (decoded && !decoded.ok) this.problems.set(key, decoded.problem);
+    this.#set(this.affinities, `${node} ${prefix}`, decoded?.ok ? decoded.value.state : undefined);
+    return { type: 'block', key: prefix };
+  }
+}
+
+function addToSet<K, V>(map: Map<K, Set<V>>, key: K, value: V): void {
+  const set = map.get(key);
+  if (set) set.add(value);
+  else map.set(key, new Set([value]));
+}
+
+function removeFromSet<K, V>(map: Map<K, Set<V>>, key: K, value: V): void {
+  const set = map.get(key);
+  set?.delete(value);
+  if (set?.size === 0) map.delete(key);
+}
+
+function nodesOf(block: BlockView): Set<string> {
+  const nodes = new Set(block.allocations.map((allocation) => allocation.node));
+  if (block.owner !== null) nodes.add(block.owner);
+  return nodes;
+}
+
+function poolView(name: string, spec: IPPoolSpec): PoolView | undefined {
+  const prefix = parsePrefix(spec.cidr);
+  return prefix && { name, prefix, mode: spec.ipipMode, natOutgoing: spec.natOutgoing };
+}
+
+/** Calico's addresses of a node may be written with or without a length. */
+function nodeView(name: string, node: Resource<'Node', NodeSpec>): NodeView {
+  const bgp = node.spec.bgp;
+  const udpPort = Number(node.metadata.annotations?.[UDP_PORT_ANNOTATION] ?? 0);
+  const others = (node.spec.addresses ?? []).map((a) => parseInterfaceAddress(a.address)?.address);
+  return {
+    name,
+    address: (bgp?.ipv4Address !== undefined && parseInterfaceAddress(bgp.ipv4Address)) || null,
+    tunnelAddress: (bgp?.ipv4IPIPTunnelAddr && parseIpv4(bgp.ipv4IPIPTunnelAddr)) || null,
+    otherAddresses: others.filter((address) => address !== undefined),
+    udpPort: Number.isInteger(udpPort) && udpPort > 0 && udpPort < 65536 ? udpPort : null,
+  };
+}
+
+function blockView(block: IpamBlock): BlockView | undefined {
+  if (block.deleted) return undefined;
+  const allocations = allocationsOf(block).flatMap(({ address, attributes }) => {
+    const node = attributes.secondary?.node;
+    return node ? [{ address, node }] : [];
+  });
+  return { prefix: blockPrefix(block), owner: blockOwner(block) ?? null, allocations };
+}
+
+function workloadView(name: string, spec: WorkloadEndpointSpec): WorkloadView {
+  const addresses = (spec.ipNetworks ?? []).map((text) => parseInterfaceAddress(text)?.address);
+  return {
+    name,
+    node: spec.node,
+    device: spec.interfaceName,
+    addresses: addresses.filter((address) => address !== undefined),
+  };
+}
+
+function felixView(spec: FelixConfigurationSpec): FelixView {
+  const external = spec.externalNodesList?.flatMap((text) => parsePrefix(text) ?? hostOrNothing(text));
+  return { ipipMtu: spec.ipipMTU || null, externalNodes: external ?? null };
+}
+
+function hostOrNothing(text: string): Prefix[] {
+  const address = parseIpv4(text);
+  return address === undefined ? [] : [{ address, length: 32 }];
+}

@@ -1,0 +1,209 @@
+/**
+ * What each thing of the cluster contributes to this node's tables, and why. Pure functions of one thing and
+ * of the context that all share; the desired state keeps the contributions and merges them.
+ */
+import type { ForwardingEntry, Peer, SourceEntry } from '../fib/forwarding-config.ts';
+import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
+import {
+  formatPrefix,
+  hostPrefix,
+  type InterfaceAddress,
+  type Prefix,
+  prefixContains,
+} from '../ip/prefix.ts';
+import type { BlockView, ClusterView, NodeView, PoolView, WorkloadView } from './cluster-view.ts';
+import { decideEncapsulation, poolOf } from './encapsulation.ts';
+import type { HostRoute } from './ports.ts';
+import type { Underlay } from './underlay.ts';
+
+/** What the operator fixed for this agent. */
+export interface NodeSettings {
+  readonly node: string;
+  readonly device: string;
+  readonly mtu: number | null;
+  readonly transport: 'ipip' | 'udp' | 'auto';
+  readonly udpPort: number;
+}
+
+export interface Context {
+  readonly settings: NodeSettings;
+  readonly view: ClusterView;
+  readonly underlay: Underlay;
+  /** This node's address and prefix length; null while it has none. */
+  readonly self: InterfaceAddress | null;
+  readonly tunnelAddress: Ipv4 | null;
+}
+
+export interface Contribution {
+  readonly entries: ForwardingEntry[];
+  readonly sources: SourceEntry[];
+  readonly routes: HostRoute[];
+  readonly peers: Peer[];
+  /** Path below /proc/sys and value. */
+  readonly sysctls: (readonly [string, string])[];
+  readonly warnings: string[];
+}
+
+export function emptyContribution(): Contribution {
+  return { entries: [], sources: [], routes: [], peers: [], sysctls: [], warnings: [] };
+}
+
+/** The node itself: its addresses are nobody else's to send from, its device and forwarding are set up. */
+export function selfContribution(context: Context): Contribution {
+  const { settings, underlay, self, tunnelAddress } = context;
+  const result = emptyContribution();
+  const own = new Set<Ipv4>(underlay.addresses.map((a) => a.address));
+  if (self) own.add(self.address);
+  if (tunnelAddress !== null) own.add(tunnelAddress);
+  for (const address of own)
+    if (address >>> 24 !== 127) result.sources.push({ prefix: hostPrefix(address), owners: 'local' });
+  result.sysctls.push(
+    ['net/ipv4/ip_forward', '1'],
+    [`net/ipv4/conf/${settings.device}/rp_filter`, '2'],
+    [`net/ipv6/conf/${settings.device}/disable_ipv6`, '1'],
+  );
+  const device = self && underlay.deviceOf(self.address);
+  if (self && !device)
+    result.warnings.push(
+      `Unable to confirm IPv4 address ${formatIpv4(self.address)} is assigned to this host`,
+    );
+  if (device) loosen(result, underlay, device);
+  return result;
+}
+
+/** A pool whose block has no owner yet may be sent from by every known node. */
+export function poolContribution(pool: PoolView): Contribution {
+  const result = emptyContribution();
+  result.sources.push({ prefix: pool.prefix, owners: 'any-peer' });
+  return result;
+}
+
+/** Another node: a peer, the sources it may send from, and its tunnel address where no block of its own covers that. */
+export function nodeContribution(context: Context, node: NodeView): Contribution {
+  const result = emptyContribution();
+  const { settings, self, underlay, view } = context;
+  if (node.name === settings.node || !node.address) return result;
+  const address = node.address.address;
+  if (self?.address === address) {
+    result.warnings.push(`node ${node.name} has this node's address ${formatIpv4(address)}`);
+    return result;
+  }
+  const way = underlay.routeTo(address);
+  if (!way) result.warnings.push(`the host has no route to node ${node.name} at ${formatIpv4(address)}`);
+  else loosen(result, underlay, way.device);
+  result.peers.push({
+    address,
+    ...transportTo(settings, node),
+    mtu: way?.mtu ?? underlay.mtuOf(''),
+  });
+  const own = new Set([address, ...node.otherAddresses]);
+  for (const source of own) result.sources.push({ prefix: hostPrefix(source), owners: [address] });
+  if (node.tunnelAddress !== null) {
+    const prefix = hostPrefix(node.tunnelAddress);
+    result.sources.push({ prefix, owners: [address] });
+    if (!isInOwnBlock(view, node, node.tunnelAddress)) addRemote(result, context, prefix, node.name);
+  }
+  return result;
+}
+
+function transportTo(settings: NodeSettings, node: NodeView): Pick<Peer, 'transport' | 'udpPort'> {
+  if (settings.transport === 'ipip') return { transport: 'ipip', udpPort: 0 };
+  if (node.udpPort !== null) return { transport: 'udp', udpPort: node.udpPort };
+  return { transport: settings.transport === 'auto' ? 'ipip' : 'none', udpPort: 0 };
+}
+
+function isInOwnBlock(view: ClusterView, node: NodeView, address: Ipv4): boolean {
+  for (const prefix of view.blocksOfNode.get(node.name) ?? []) {
+    const block = view.blocks.get(prefix);
+    if (block && prefixContains(block.prefix, address)) return view.confirmedOwner(block) === node.name;
+  }
+  return false;
+}
+
+/** A block: to its owner, with a /32 for each address that is used elsewhere. */
+export function blockContribution(context: Context, block: BlockView): Contribution {
+  const result = emptyContribution();
+  const me = context.settings.node;
+  const owner = context.view.confirmedOwner(block);
+  // Our own block is ours in every state of its affinity: what nobody uses in it must not loop by a default route.
+  if (block.owner === me) {
+    result.sources.push({ prefix: block.prefix, owners: 'local' });
+    if (block.prefix.length < 32) result.routes.push({ type: 'blackhole', prefix: block.prefix });
+  } else if (owner !== null) {
+    addRemote(result, context, block.prefix, owner);
+    addSource(result, context, block.prefix, owner);
+  }
+  for (const { address, node } of block.allocations) {
+    if (node === (block.owner === me ? me : owner)) continue;
+    const prefix = hostPrefix(address);
+    if (node === me) result.sources.push({ prefix, owners: 'local' });
+    else {
+      addRemote(result, context, prefix, node);
+      addSource(result, context, prefix, node);
+    }
+  }
+  return result;
+}
+
+/** A workload of this node: its host route, once its interface is there. */
+export function workloadContribution(context: Context, workload: WorkloadView): Contribution {
+  const result = emptyContribution();
+  const { settings, underlay } = context;
+  if (workload.node !== settings.node) return result;
+  for (const address of workload.addresses)
+    result.sources.push({ prefix: hostPrefix(address), owners: 'local' });
+  if (!underlay.hasLink(workload.device)) return result;
+  for (const address of workload.addresses)
+    result.routes.push({ type: 'workload', prefix: hostPrefix(address), device: workload.device });
+  const conf = `net/ipv4/conf/${workload.device}`;
+  result.sysctls.push(
+    [`${conf}/proxy_arp`, '1'],
+    [`${conf}/rp_filter`, '1'],
+    [`${conf}/forwarding`, '1'],
+    // Answer at once: the host is not one of several proxies that must not speak at the same time.
+    [`net/ipv4/neigh/${workload.device}/proxy_delay`, '0'],
+  );
+  return result;
+}
+
+function addSource(result: Contribution, context: Context, prefix: Prefix, owner: string): void {
+  const node = context.view.nodes.get(owner);
+  if (node?.address) result.sources.push({ prefix, owners: [node.address.address] });
+}
+
+/** The table entry, always; and the kernel route that brings the packet to the table or past it. */
+function addRemote(result: Contribution, context: Context, prefix: Prefix, nodeName: string): void {
+  const remote = context.view.nodes.get(nodeName)?.address?.address;
+  if (remote === undefined) {
+    result.warnings.push(`${formatPrefix(prefix)} belongs to node ${nodeName}, which has no known address`);
+    return;
+  }
+  if (remote === context.self?.address) return;
+  result.entries.push({ prefix, nextHops: [remote] });
+  const route = routeTo(result, context, prefix, remote);
+  if (route) result.routes.push(route);
+}
+
+function routeTo(
+  result: Contribution,
+  context: Context,
+  prefix: Prefix,
+  remote: Ipv4,
+): HostRoute | undefined {
+  const pool = poolOf(context.view.pools.values(), prefix.address);
+  const decision = pool
+    ? decideEncapsulation(pool.mode, context.self, remote)
+    : // Calico's export filter: what no pool covers is not encapsulated.
+      { encapsulate: false as const };
+  if ('warning' in decision && decision.warning) result.warnings.push(decision.warning);
+  if (decision.encapsulate)
+    return { type: 'encapsulated', prefix, via: remote, device: context.settings.device };
+  const way = context.underlay.routeTo(remote);
+  // Without a way to the node nothing can be said plainly; the node's own contribution warns.
+  return way && { type: 'plain', prefix, via: way.via ?? remote, device: way.device };
+}
+
+/** Replies may come plain where we encapsulate: strict filtering would drop them. */
+function loosen(result: Contribution, underlay: Underlay, device: string): void {
+  if (underlay.isStrict(device)) result.sysctls.push([`net/ipv4/conf/${device}/rp_filter`, '2']);
+}

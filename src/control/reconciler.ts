@@ -1,0 +1,300 @@
+/**
+ * Makes the host and the data plane what the datastore demands, and keeps them so.
+ *
+ * Theory of operation. Level-triggered: events only say that something may differ.
+ * 1. `follow` lists the datastore once and watches it from there; each change goes into the ClusterView.
+ * 2. `#cycle`, one at a time, takes all that has piled up: the desired state recomputes what was touched;
+ * 3. the data plane gets the operations first (a route must never lead to a table that does not know it),
+ * 4. then the host gets its plan: the touched routes by one replace each, and the few settings.
+ * 5. `revision` is the datastore's revision that is then in force, in both.
+ * The host is looked at again when it says that something of it changed, after a refused step, and every
+ * RECHECK_MS; what is not as desired is put right. While the datastore is away everything stays as it is.
+ */
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import type { ForwardingSink } from '../fib/forwarding-config.ts';
+import { ROOT } from '../model/keys.ts';
+import type { Datastore, Listing, Revision, WatchEvent } from '../store/datastore.ts';
+import { ClusterView, type ViewChange } from './cluster-view.ts';
+import type { NodeSettings } from './contributions.ts';
+import { type DesiredChange, DesiredState } from './desired-state.ts';
+import { diff, diffRoutes, diffSettings, formatPlan, ObservedState } from './plan.ts';
+import { type FailedStep, formatRoute, type HostEvent, type HostNetwork, type PlanStep } from './ports.ts';
+
+/** Felix looks at its routes every 90 s and at its device every 10 s. */
+export const RECHECK_MS = 10_000;
+/** After a step that the host refused. */
+const RETRY_MS = 1_000;
+
+export interface ReconcilerOptions {
+  readonly settings: NodeSettings;
+  readonly store: Datastore;
+  readonly host: HostNetwork;
+  readonly sink: ForwardingSink;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Told after changes of the view, before they are in force: the agent keeps its Node resource by it. */
+  readonly onView?: (view: ClusterView, changes: readonly ViewChange[] | 'resync') => void;
+}
+
+export interface ReconcilerStatus {
+  readonly state: 'starting' | 'running' | 'degraded';
+  /** Of the datastore; in force on the host and in the data plane. Empty before the first. */
+  readonly revision: string;
+  readonly datastore: { readonly connected: boolean; readonly why: string | null };
+  readonly warnings: readonly string[];
+  readonly entries: number;
+  readonly routes: number;
+}
+
+export class Reconciler {
+  readonly view = new ClusterView();
+  readonly #o: ReconcilerOptions;
+  #desired: DesiredState | undefined;
+  #observed: ObservedState | undefined;
+  #pending: ViewChange[] = [];
+  #resynced = false;
+  #factsStale = false;
+  #hostStale = false;
+  #seen = '';
+  #applied = '';
+  #forwardingRevision = 0;
+  #failed: readonly FailedStep[] = [];
+  #failure: string | null = null;
+  #connected = false;
+  #disconnectedWhy: string | null = null;
+  #wake: () => void = () => {};
+  #woken = false;
+
+  constructor(options: ReconcilerOptions) {
+    this.#o = options;
+  }
+
+  /** Runs until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    this.#o.host.watch((event) => this.#onHostEvent(event), signal);
+    await Promise.all([this.#follow(signal), this.#cycles(signal)]);
+  }
+
+  /** Asks for a look at everything soon. */
+  recheck(): void {
+    this.#factsStale = true;
+    this.#hostStale = true;
+    this.#notify();
+  }
+
+  status(): ReconcilerStatus {
+    const warnings = [...(this.#desired?.warnings() ?? [])];
+    for (const { step, reason } of this.#failed)
+      warnings.push(`not done: ${formatPlan([step]).trim()}: ${reason}`);
+    if (this.#failure !== null) warnings.push(this.#failure);
+    if (!this.#connected && this.#applied)
+      warnings.push(
+        `the datastore is away (${this.#disconnectedWhy ?? 'no reason known'}); forwarding goes on as it was`,
+      );
+    if (!this.view.datastoreReady)
+      warnings.push('ClusterInformation says datastoreReady: false; nothing is changed until it is true');
+    const troubled = this.#failed.length > 0 || this.#failure !== null || !this.#connected;
+    return {
+      state: this.#applied === '' ? 'starting' : troubled ? 'degraded' : 'running',
+      revision: this.#applied,
+      datastore: { connected: this.#connected, why: this.#disconnectedWhy },
+      warnings,
+      entries: this.#desired?.entryCount ?? 0,
+      routes: this.#observed?.routes.size ?? 0,
+    };
+  }
+
+  // --- the datastore ---
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        const listing = await this.#o.store.list(ROOT);
+        this.#setConnected(true);
+        this.#resync(listing);
+        const options = {
+          signal,
+          onState: (state: 'connected' | 'disconnected', why?: string) =>
+            this.#setConnected(state === 'connected', why),
+        };
+        for await (const event of this.#o.store.watch(ROOT, listing.revision, options)) this.#take(event);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#setConnected(false, (error as Error).message);
+        await this.#o.clock.sleep(RETRY_MS, signal).catch(() => {});
+      }
+    }
+  }
+
+  #setConnected(connected: boolean, why?: string): void {
+    if (connected !== this.#connected) {
+      const fields = { datastore: this.#o.store.url, why };
+      if (connected) this.#o.logger.info(fields, 'connected to the datastore');
+      else this.#o.logger.warn(fields, 'the datastore is away; forwarding goes on as it was');
+    }
+    this.#connected = connected;
+    this.#disconnectedWhy = connected ? null : (why ?? null);
+  }
+
+  #resync(listing: Listing): void {
+    this.view.resync(listing.entries);
+    this.#pending = [];
+    this.#resynced = true;
+    this.#o.onView?.(this.view, 'resync');
+    this.#advance(listing.revision);
+  }
+
+  #take(event: WatchEvent): void {
+    if (event.type === 'resync') {
+      this.#resync(event.listing);
+      return;
+    }
+    const [key, value, revision] =
+      event.type === 'put'
+        ? [event.entry.key, event.entry.value, event.entry.revision]
+        : [event.key, undefined, event.revision];
+    const problem = this.view.problems.get(key);
+    const change = this.view.apply(key, value);
+    const now = this.view.problems.get(key);
+    if (now !== undefined && now !== problem)
+      this.#o.logger.warn({ key, problem: now }, 'this value is skipped: it cannot be read');
+    if (change) {
+      this.#pending.push(change);
+      this.#o.onView?.(this.view, [change]);
+    }
+    this.#advance(revision);
+  }
+
+  #advance(revision: Revision): void {
+    this.#seen = revision;
+    this.#notify();
+  }
+
+  // --- the host ---
+
+  #onHostEvent(event: HostEvent): void {
+    if (event.type === 'facts') this.#factsStale = true;
+    else if (this.#isDrift(event)) this.#hostStale = true;
+    else return;
+    this.#notify();
+  }
+
+  /** Our own changes come back as events too; only what contradicts the desired state needs a look. */
+  #isDrift(event: HostEvent & { type: 'own-route' }): boolean {
+    const route = this.#desired?.routes.get(event.prefix);
+    if (event.change === 'deleted') return route !== undefined;
+    return route === undefined || formatRoute(route) !== event.text;
+  }
+
+  // --- the cycle ---
+
+  #notify(): void {
+    this.#woken = true;
+    this.#wake();
+  }
+
+  async #cycles(signal: AbortSignal): Promise<void> {
+    signal.addEventListener('abort', () => this.#notify(), { once: true });
+    let recheckAt = this.#o.clock.monotonicMs() + RECHECK_MS;
+    while (!signal.aborted) {
+      await this.#waitUntil(recheckAt, signal);
+      if (signal.aborted) return;
+      const due = this.#o.clock.monotonicMs() >= recheckAt;
+      if (due) this.#factsStale = this.#hostStale = true;
+      try {
+        await this.#cycle();
+        this.#failure = null;
+      } catch (error) {
+        this.#failure = (error as Error).message;
+        this.#o.logger.error({ error }, 'reconciling failed; it is tried again');
+        // Nothing is known of what was done: take everything afresh.
+        this.#resynced = this.#factsStale = this.#hostStale = true;
+      }
+      const troubled = this.#failed.length > 0 || this.#failure !== null;
+      if (due || troubled) recheckAt = this.#o.clock.monotonicMs() + (troubled ? RETRY_MS : RECHECK_MS);
+    }
+  }
+
+  async #waitUntil(timeMs: number, signal: AbortSignal): Promise<void> {
+    if (this.#woken) {
+      this.#woken = false;
+      return;
+    }
+    const timer = new AbortController();
+    const woken = new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    const left = Math.max(0, timeMs - this.#o.clock.monotonicMs());
+    await Promise.race([
+      woken,
+      this.#o.clock.sleep(left, AbortSignal.any([timer.signal, signal])).catch(() => {}),
+    ]);
+    timer.abort();
+    this.#woken = false;
+  }
+
+  async #cycle(): Promise<void> {
+    if (this.#seen === '' || !this.view.datastoreReady) return;
+    const revision = this.#seen;
+    const changes = this.#pending.splice(0);
+    const [resynced, factsStale, hostStale] = [this.#resynced, this.#factsStale, this.#hostStale];
+    this.#resynced = this.#factsStale = this.#hostStale = false;
+    if (!this.#desired || !this.#observed) await this.#first();
+    else {
+      const desired = this.#desired;
+      const parts: DesiredChange[] = [];
+      if (resynced) parts.push(desired.rebuild());
+      else if (changes.length) parts.push(desired.update(changes));
+      if (factsStale) parts.push(desired.setFacts(await this.#o.host.facts()));
+      await this.#tellDataPlane(parts.flatMap((part) => part.operations));
+      const routes = new Set(parts.flatMap((part) => part.routes));
+      await this.#tellHost(desired, hostStale || factsStale || resynced ? 'all' : routes);
+    }
+    this.#applied = revision;
+  }
+
+  /** The first time: everything at once. */
+  async #first(): Promise<void> {
+    const facts = await this.#o.host.facts();
+    const desired = new DesiredState(this.#o.settings, this.view, facts);
+    await this.#o.sink.replace(desired.forwarding(++this.#forwardingRevision));
+    this.#desired = desired;
+    await this.#tellHost(desired, 'all');
+  }
+
+  async #tellDataPlane(operations: DesiredChange['operations']): Promise<void> {
+    if (!operations.length) return;
+    const change = { revision: ++this.#forwardingRevision, operations };
+    if ((await this.#o.sink.change(change)) === 'gap')
+      await this.#o.sink.replace(this.#desired!.forwarding(this.#forwardingRevision));
+  }
+
+  async #tellHost(desired: DesiredState, what: 'all' | ReadonlySet<string>): Promise<void> {
+    const { host, settings } = this.#o;
+    const wanted = desired.hostWithoutRoutes();
+    if (what === 'all' || !this.#observed)
+      this.#observed = new ObservedState(await host.observe(settings.device, wanted.sysctls.keys()));
+    const observed = this.#observed;
+    // A sysctl that came with the change (a new workload's interface) has not been observed yet.
+    const unknown = [...wanted.sysctls.keys()].filter((name) => !observed.sysctls.has(name));
+    if (what !== 'all' && unknown.length)
+      for (const [name, value] of await host.readSysctls(unknown)) observed.sysctls.set(name, value);
+    const steps =
+      what === 'all'
+        ? diff(desired.host(), observed)
+        : [...diffSettings(wanted, observed), ...diffRoutes(what, desired.routes, observed.routes)];
+    await this.#apply(steps, observed);
+  }
+
+  async #apply(steps: readonly PlanStep[], observed: ObservedState): Promise<void> {
+    this.#failed = [];
+    if (!steps.length) return;
+    this.#o.logger.debug({ steps: formatPlan(steps).trimEnd().split('\n') }, 'changing the host');
+    this.#failed = await this.#o.host.apply(steps);
+    const failed = new Set(this.#failed.map((f) => f.step));
+    for (const step of steps) if (!failed.has(step)) observed.take(step);
+    for (const { step, reason } of this.#failed)
+      this.#o.logger.warn({ step: formatPlan([step]).trimEnd(), reason }, 'the host refused a step');
+  }
+}
