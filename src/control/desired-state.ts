@@ -90,8 +90,13 @@ export class DesiredState {
 
   /** The host changed: links, addresses or the routes that others made. */
   setFacts(facts: HostFacts): DesiredChange {
+    if (sameJson(facts, this.#facts)) return { operations: [], routes: [] };
     this.#facts = facts;
     return this.rebuild();
+  }
+
+  knowsLink(device: string): boolean {
+    return this.#context.underlay.hasLink(device);
   }
 
   /** After changes of the view. */

@@ -247,11 +247,18 @@ export class Reconciler {
       if (resynced) parts.push(desired.rebuild());
       else if (changes.length) parts.push(desired.update(changes));
       if (factsStale) parts.push(desired.setFacts(await this.#o.host.facts()));
+      else if (changes.some((change) => this.#isNewWorkload(change, desired))) this.recheck();
       await this.#tellDataPlane(parts.flatMap((part) => part.operations));
       const routes = new Set(parts.flatMap((part) => part.routes));
       await this.#tellHost(desired, hostStale || factsStale || resynced ? 'all' : routes);
     }
     this.#applied = revision;
+  }
+
+  /** A workload of ours whose interface we have not heard of yet: it may be a moment older than its endpoint. */
+  #isNewWorkload(change: ViewChange, desired: DesiredState): boolean {
+    const workload = change.type === 'workload' ? this.view.workloads.get(change.key) : undefined;
+    return workload?.node === this.#o.settings.node && !desired.knowsLink(workload.device);
   }
 
   /** The first time: everything at once. */

@@ -37,8 +37,8 @@ export class MessageBuffer {
     arena.writePointer(this.#message + MSGHDR_OFF_CONTROL, this.#control);
   }
 
-  /** Receives one message into `data`; its length, or -1 where there is none. */
-  receive(fd: number, what: string): number {
+  /** Receives one message into `data`; its length, -1 where there is none, or the negative errno where the caller expects that. */
+  receive(fd: number, what: string, expected: readonly number[] = []): number {
     const { view, base } = this.arena;
     const calls = systemCalls();
     for (;;) {
@@ -48,6 +48,7 @@ export class MessageBuffer {
       if (length >= 0) return length;
       const errno = calls.errno();
       if (errno === EAGAIN) return -1;
+      if (expected.includes(errno)) return -errno;
       if (errno !== EINTR) throw systemCallFailed(`receiving from ${what}`, errno);
     }
   }
