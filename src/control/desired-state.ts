@@ -125,6 +125,10 @@ export class DesiredState {
     return this.#tables.entries.size;
   }
 
+  peers(): readonly Peer[] {
+    return valuesOf(this.#tables.peers);
+  }
+
   /** By formatPrefix. */
   get routes(): { get(key: string): HostRoute | undefined } {
     return this.#tables.routes;

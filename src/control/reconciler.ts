@@ -12,7 +12,8 @@
  */
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
-import type { ForwardingSink } from '../fib/forwarding-config.ts';
+import type { ForwardingSink, Peer } from '../fib/forwarding-config.ts';
+import type { Ipv4 } from '../ip/ipv4.ts';
 import { ROOT } from '../model/keys.ts';
 import type { Datastore, Listing, Revision, WatchEvent } from '../store/datastore.ts';
 import { ClusterView, type ViewChange } from './cluster-view.ts';
@@ -45,6 +46,8 @@ export interface ReconcilerStatus {
   readonly warnings: readonly string[];
   readonly entries: number;
   readonly routes: number;
+  /** Of the tunnel device, as wanted. */
+  readonly mtu: number | null;
 }
 
 export class Reconciler {
@@ -102,7 +105,13 @@ export class Reconciler {
       warnings,
       entries: this.#desired?.entryCount ?? 0,
       routes: this.#observed?.routes.size ?? 0,
+      mtu: this.#desired?.device().mtu ?? null,
     };
+  }
+
+  /** How each peer is sent to. */
+  transports(): ReadonlyMap<Ipv4, Peer['transport']> {
+    return new Map(this.#desired?.peers().map((peer) => [peer.address, peer.transport]));
   }
 
   // --- the datastore ---

@@ -1,0 +1,258 @@
+/**
+ * One node's agent: composition root and lifecycle.
+ *
+ * Theory of operation. Things start in an order in which each finds what it needs, and stop in reverse; if one
+ * fails, those before it are stopped and the error goes to the caller:
+ * 1. the lock: one agent per node on a host; 2. the status socket, which says `starting`;
+ * 3. the datastore and the Node's registration in it; 4. the data plane, which makes the device;
+ * 5. the reconciler and the node keeper, which run until the signal.
+ * Stopping leaves the persistent device and the routes: nothing leaks out unencapsulated while nobody reads the
+ * device, and the next start resumes where this one ended. What ends an agent early (a worker that dies) ends it
+ * as a failure, for the supervisor to start it anew.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Clock } from '../base/clock.ts';
+import { UnavailableError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { AddressAllocator } from '../control/address-allocator.ts';
+import { Reconciler } from '../control/reconciler.ts';
+import { requirePrograms } from '../host/commands.ts';
+import { LinuxHostNetwork } from '../host/linux-host-network.ts';
+import { SysctlMemory } from '../host/sysctl.ts';
+import { flockLock } from '../io/file-lock.ts';
+import { formatIpv4 } from '../ip/ipv4.ts';
+import { type Datastore, DatastoreUnavailableError } from '../store/datastore.ts';
+import type { DataPlane } from './data-plane.ts';
+import { serveTcp, serveUnix } from './http.ts';
+import { createMetrics } from './metrics.ts';
+import { NodeKeeper } from './node-keeper.ts';
+import { type AgentOptions, socketPath } from './options.ts';
+import { register } from './registration.ts';
+import { type AgentStatus, STATUS_VERSION } from './status.ts';
+
+/** How soon a datastore that does not answer at start is asked again. */
+const DATASTORE_RETRY_MS = 500;
+
+export interface DataPlaneOptions {
+  readonly device: string;
+  readonly transport: AgentOptions['transport'];
+  readonly udpPort: number;
+  readonly logger: Logger;
+  readonly onExit: (error: Error) => void;
+}
+
+/** The parts that the agent does not build itself. */
+export interface AgentParts {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  openDatastore(): Promise<Datastore>;
+  startDataPlane(options: DataPlaneOptions): Promise<DataPlane>;
+  createAllocator(store: Datastore): AddressAllocator;
+}
+
+export function sysctlMemory(options: Pick<AgentOptions, 'runDirectory' | 'node'>): SysctlMemory {
+  return new SysctlMemory(join(options.runDirectory, `node-${options.node}.sysctls.json`));
+}
+
+/** Runs until the signal aborts; resolves when everything is stopped. */
+export async function runNodeAgent(
+  options: AgentOptions,
+  parts: AgentParts,
+  signal: AbortSignal,
+): Promise<void> {
+  const agent = new NodeAgent(options, parts);
+  try {
+    await agent.start(signal);
+    await agent.untilStopped(signal);
+  } finally {
+    await agent.stop();
+  }
+}
+
+class NodeAgent {
+  readonly #options: AgentOptions;
+  readonly #parts: AgentParts;
+  readonly #startedAt: string;
+  /** What stops the things that were started, the newest last. */
+  readonly #stoppers: (() => Promise<void> | void)[] = [];
+  readonly #inner = new AbortController();
+  #store: Datastore | undefined;
+  #dataPlane: DataPlane | undefined;
+  #reconciler: Reconciler | undefined;
+  #running: Promise<unknown> = Promise.resolve();
+  #failure: Error | undefined;
+  #startProblem: string | null = null;
+
+  constructor(options: AgentOptions, parts: AgentParts) {
+    this.#options = options;
+    this.#parts = parts;
+    this.#startedAt = new Date(parts.clock.wallMs()).toISOString();
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    const { clock, logger } = this.#parts;
+    signal.addEventListener('abort', () => this.#inner.abort(signal.reason), { once: true });
+    mkdirSync(this.#options.runDirectory, { recursive: true, mode: 0o755 });
+    this.#takeLock();
+    await this.#serve();
+    const host = new LinuxHostNetwork(sysctlMemory(this.#options));
+    const [, facts, store] = await Promise.all([
+      requirePrograms(),
+      host.facts(),
+      this.#parts.openDatastore(),
+    ]);
+    this.#store = store;
+    this.#stoppers.push(() => store.close());
+    const registration = { store, options: this.#options, facts, clock, logger, signal: this.#inner.signal };
+    await this.#whileDatastoreAway(() => register(registration));
+    const dataPlane = await this.#startDataPlane();
+    const keeper = new NodeKeeper({
+      node: this.#options.node,
+      udpPort: this.#options.transport === 'ipip' ? null : this.#options.udpPort,
+      store,
+      allocator: this.#parts.createAllocator(store),
+      clock,
+      logger,
+    });
+    this.#reconciler = new Reconciler({
+      settings: this.#options,
+      store,
+      host,
+      sink: dataPlane,
+      clock,
+      logger,
+      onView: (view, changes) => keeper.onView(view, changes),
+    });
+    this.#running = Promise.all([
+      this.#reconciler.run(this.#inner.signal),
+      keeper.run(this.#inner.signal),
+    ]).catch((error: Error) => this.#fail(error));
+    logger.info({ device: this.#options.device, datastore: store.url }, 'the agent runs');
+  }
+
+  /** Resolves when the signal aborts. @throws what ended the agent early */
+  async untilStopped(signal: AbortSignal): Promise<void> {
+    if (!this.#inner.signal.aborted)
+      await new Promise<void>((resolve) => {
+        this.#inner.signal.addEventListener('abort', () => resolve(), { once: true });
+      });
+    await this.#running;
+    if (this.#failure && !signal.aborted) throw this.#failure;
+  }
+
+  async stop(): Promise<void> {
+    this.#inner.abort();
+    await this.#running.catch(() => {});
+    for (const stop of this.#stoppers.reverse()) {
+      try {
+        await stop();
+      } catch (error) {
+        this.#parts.logger.error({ error }, 'stopping a part of the agent failed');
+      }
+    }
+    this.#stoppers.length = 0;
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= error;
+    this.#inner.abort(error);
+  }
+
+  #takeLock(): void {
+    const { runDirectory, node } = this.#options;
+    const path = join(runDirectory, `node-${node}.lock`);
+    const lock = flockLock.tryAcquire(path);
+    if (!lock) {
+      const holder = flockLock.holder(path) ?? 'another process';
+      throw new UnavailableError(
+        'ERR_AGENT_RUNNING',
+        `node ${node} already has an agent on this host: ${holder}`,
+        {
+          hint: 'stop that one first, or run this one under another --name',
+        },
+      );
+    }
+    this.#stoppers.push(() => lock.release());
+  }
+
+  async #serve(): Promise<void> {
+    const { runDirectory, node, metrics } = this.#options;
+    const status = () => this.#status();
+    const json = () => ({ type: 'application/json', body: `${JSON.stringify(status())}\n` });
+    const socket = await serveUnix(socketPath(runDirectory, node), { '/v1/status': json });
+    this.#stoppers.push(() => socket.close());
+    if (!metrics) return;
+    const exporter = createMetrics(status);
+    const server = await serveTcp(metrics.host, metrics.port, {
+      '/metrics': async () => ({ type: exporter.type, body: await exporter.text() }),
+    });
+    this.#parts.logger.info({ host: metrics.host, port: server.port }, 'metrics are served');
+    this.#stoppers.push(() => server.close());
+  }
+
+  async #startDataPlane(): Promise<DataPlane> {
+    const { device, transport, udpPort } = this.#options;
+    const dataPlane = await this.#parts.startDataPlane({
+      device,
+      transport,
+      udpPort,
+      logger: this.#parts.logger,
+      onExit: (error) => this.#fail(error),
+    });
+    this.#dataPlane = dataPlane;
+    this.#stoppers.push(() => dataPlane.stop());
+    return dataPlane;
+  }
+
+  /** A datastore that is away at start is waited for; the device and routes of an earlier agent stay meanwhile. */
+  async #whileDatastoreAway<T>(attempt: () => Promise<T>): Promise<T> {
+    const { clock, logger } = this.#parts;
+    for (;;) {
+      try {
+        const result = await attempt();
+        this.#startProblem = null;
+        return result;
+      } catch (error) {
+        if (!(error instanceof DatastoreUnavailableError && error.retryable)) throw error;
+        if (!this.#startProblem) logger.warn({ reason: error.message }, 'waiting for the datastore');
+        this.#startProblem = `waiting for the datastore: ${error.message}`;
+        await clock.sleep(DATASTORE_RETRY_MS, this.#inner.signal);
+      }
+    }
+  }
+
+  #status(): AgentStatus {
+    const { node, device, transport } = this.#options;
+    const control = this.#reconciler?.status();
+    const view = this.#reconciler?.view;
+    const self = view?.nodes.get(node);
+    const names = new Map([...(view?.nodes.values() ?? [])].map((n) => [n.address?.address, n.name]));
+    const transports = this.#reconciler?.transports() ?? new Map();
+    const peers = (this.#dataPlane?.peers() ?? []).map((peer) => ({
+      ...peer,
+      node: names.get(peer.address) ?? null,
+      address: formatIpv4(peer.address),
+      transport: transports.get(peer.address) ?? 'none',
+    }));
+    const problems = this.#startProblem === null ? [] : [this.#startProblem];
+    return {
+      version: STATUS_VERSION,
+      node,
+      pid: process.pid,
+      state: control?.state ?? 'starting',
+      revision: control?.revision ?? '',
+      startedAt: this.#startedAt,
+      address: self?.address ? formatIpv4(self.address.address) : null,
+      tunnelAddress: typeof self?.tunnelAddress === 'number' ? formatIpv4(self.tunnelAddress) : null,
+      device: { name: device, mtu: control?.mtu ?? null },
+      transport,
+      datastore: { url: this.#store?.url ?? '', ...(control?.datastore ?? { connected: false, why: null }) },
+      entries: control?.entries ?? 0,
+      routes: control?.routes ?? 0,
+      peers,
+      counters: this.#dataPlane?.counters() ?? {},
+      warnings: [...problems, ...(control?.warnings ?? [])],
+    };
+  }
+}
