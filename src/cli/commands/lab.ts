@@ -23,6 +23,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   addExec(command);
   addEnv(command);
   addVerify(command);
+  addDemo(command);
   return runCommand(command, argv);
 }
 
@@ -166,6 +167,23 @@ function addVerify(command: Command): void {
         } finally {
           await store.close();
         }
+      }),
+    );
+}
+
+function addDemo(command: Command): void {
+  command
+    .command('demo')
+    .description(
+      'Calico\'s page "Configuring IP-in-IP" on the lab two-az, with captured packets as the proof',
+    )
+    .option('--keep', 'leave the lab up at the end')
+    .action(
+      handler(async (options: { keep?: true }) => {
+        const { runDemo } = await import('../../lab/demo.ts');
+        const show = (text: string) => process.stdout.write(text);
+        const ok = await runDemo({ keep: options.keep ?? false, random: systemRandom, show }, context());
+        return ok ? 0 : 1;
       }),
     );
 }
