@@ -133,9 +133,8 @@ export interface PacketSink {
 /** Bits of what `wait` found. */
 export const READY_SOURCE = 1;
 export const READY_WAKE = 2;
-export const READY_SINK = 4;
 /** An ICMP message waits in the error source. */
-export const READY_ERRORS = 8;
+export const READY_ERRORS = 4;
 
 /** Blocks the thread until there is something to do. */
 export interface Waiter {

@@ -17,7 +17,7 @@ export class Arena {
 
   constructor(size: number) {
     const pages = Math.ceil(size / WASM_PAGE_BYTES);
-    this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    this.memory = memoryWithinOneHighWord(pages);
     this.bytes = new Uint8Array(this.memory.buffer);
     this.view = new DataView(this.memory.buffer);
     this.base = systemCalls().addressOf(this.bytes);
@@ -37,5 +37,19 @@ export class Arena {
     const address = this.base + offset;
     this.view.setUint32(at, address >>> 0, true);
     this.view.setUint32(at + 4, Math.floor(address / 2 ** 32), true);
+  }
+}
+
+/**
+ * A memory that does not cross a multiple of 4 GB, so that tables of pointers into it need only their lower
+ * halves rewritten per packet. One try in a few hundred fails, and the next lies elsewhere.
+ */
+function memoryWithinOneHighWord(pages: number): WebAssembly.Memory {
+  for (const kept: WebAssembly.Memory[] = []; ; ) {
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    const first = systemCalls().addressOf(new Uint8Array(memory.buffer));
+    const last = first + pages * WASM_PAGE_BYTES - 1;
+    if (Math.floor(first / 2 ** 32) === Math.floor(last / 2 ** 32)) return memory;
+    kept.push(memory);
   }
 }

@@ -16,18 +16,16 @@ export const SO_SNDBUF = 7;
 export const SO_TIMESTAMPNS = 35;
 const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
-export const SOL_IP = 0;
-export const IP_HDRINCL = 3;
 export const SOL_RAW = 255;
 export const ICMP_FILTER = 1;
 export const SOL_PACKET = 263;
 
 export const IPPROTO_ICMP = 1;
 export const IPPROTO_IPIP = 4;
+export const IPPROTO_RAW = 255;
 export const ETH_P_ALL = 0x0003;
 
 export const MSG_DONTWAIT = 0x40;
-export const MSG_TRUNC = 0x20;
 
 /** A socket of the calling thread's network namespace, never blocking, closed on exec. */
 export function openSocket(domain: number, type: number, protocol: number, what: string): number {

@@ -1,0 +1,127 @@
+/**
+ * Peers by slot: a small integer that stays the same while anybody refers to the address, so that tables,
+ * counters and path MTUs can be arrays. Slot 0 is nobody in particular (a next hop that is no peer).
+ */
+import type { Peer } from './forwarding-config.ts';
+import { NO_MATCH, PrefixTable } from './prefix-table.ts';
+
+export const NO_PEER = 0;
+export const TRANSPORT_NONE = 0;
+export const TRANSPORT_IPIP = 1;
+export const TRANSPORT_UDP = 2;
+const TRANSPORTS = { none: TRANSPORT_NONE, ipip: TRANSPORT_IPIP, udp: TRANSPORT_UDP } as const;
+
+/** A peer that was deleted may still have packets in flight for as long as this. */
+export const GRACE_MS = 1000;
+
+export class PeerTable {
+  readonly #slots = new PrefixTable();
+  readonly #free: number[] = [];
+  /** Deleted slots that nobody refers to, kept until their grace ends. */
+  readonly #leaving = new Set<number>();
+  #end = 1;
+  address = new Uint32Array(64);
+  /** Whether the slot is a peer of the configuration, as opposed to a next hop that is not known yet. */
+  known = new Uint8Array(64);
+  transport = new Uint8Array(64);
+  udpPort = new Int32Array(64);
+  mtu = new Int32Array(64);
+  /** Until when packets from a deleted peer are taken; 0 for one that was never deleted. */
+  acceptedUntilMs = new Float64Array(64);
+  #references = new Int32Array(64);
+
+  /** Slots are below this. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** The slot of `address`, or NO_PEER. */
+  slotOf(address: number): number {
+    const slot = this.#slots.get(address, 32);
+    return slot === NO_MATCH ? NO_PEER : slot;
+  }
+
+  /** Whether packets from the slot are to be taken: a known peer, or one that was until a moment ago. */
+  accepts(slot: number, nowMs: number): boolean {
+    return this.known[slot] === 1 || this.acceptedUntilMs[slot]! > nowMs;
+  }
+
+  setPeer(peer: Peer): void {
+    const slot = this.#slotFor(peer.address);
+    this.known[slot] = 1;
+    this.transport[slot] = TRANSPORTS[peer.transport];
+    this.udpPort[slot] = peer.udpPort;
+    this.mtu[slot] = peer.mtu;
+    this.acceptedUntilMs[slot] = 0;
+  }
+
+  deletePeer(address: number, nowMs: number): void {
+    const slot = this.slotOf(address);
+    if (slot === NO_PEER || this.known[slot] === 0) return;
+    this.known[slot] = 0;
+    this.acceptedUntilMs[slot] = nowMs + GRACE_MS;
+    this.#releaseIfUnused(slot);
+  }
+
+  /** The slot of `address`, made where there is none, and kept until `release`. */
+  reference(address: number): number {
+    const slot = this.#slotFor(address);
+    this.#references[slot]!++;
+    return slot;
+  }
+
+  release(slot: number): void {
+    this.#references[slot]!--;
+    this.#releaseIfUnused(slot);
+  }
+
+  /** Frees the slots of deleted peers whose grace has ended. */
+  sweep(nowMs: number): void {
+    for (const slot of this.#leaving) {
+      if (this.acceptedUntilMs[slot]! > nowMs) continue;
+      this.#leaving.delete(slot);
+      if (this.known[slot] === 1 || this.#references[slot]! > 0) continue;
+      this.#slots.delete(this.address[slot]!, 32);
+      this.address[slot] = 0;
+      this.acceptedUntilMs[slot] = 0;
+      this.#free.push(slot);
+    }
+  }
+
+  forEachKnown(visit: (address: number, slot: number) => void): void {
+    for (let slot = 1; slot < this.#end; slot++) if (this.known[slot] === 1) visit(this.address[slot]!, slot);
+  }
+
+  #releaseIfUnused(slot: number): void {
+    if (this.known[slot] === 0 && this.#references[slot] === 0) this.#leaving.add(slot);
+  }
+
+  #slotFor(address: number): number {
+    const existing = this.slotOf(address);
+    if (existing !== NO_PEER) {
+      this.#leaving.delete(existing);
+      return existing;
+    }
+    const slot = this.#free.pop() ?? this.#end++;
+    if (slot >= this.address.length) this.#grow();
+    this.address[slot] = address;
+    this.#slots.set(address, 32, slot);
+    return slot;
+  }
+
+  #grow(): void {
+    const size = this.address.length * 2;
+    this.address = enlarged(this.address, new Uint32Array(size));
+    this.known = enlarged(this.known, new Uint8Array(size));
+    this.transport = enlarged(this.transport, new Uint8Array(size));
+    this.udpPort = enlarged(this.udpPort, new Int32Array(size));
+    this.mtu = enlarged(this.mtu, new Int32Array(size));
+    this.acceptedUntilMs = enlarged(this.acceptedUntilMs, new Float64Array(size));
+    this.#references = enlarged(this.#references, new Int32Array(size));
+  }
+}
+
+function enlarged<T extends { set(from: T): void }>(from: T, to: T): T {
+  to.set(from);
+  return to;
+}

@@ -1,0 +1,175 @@
+/**
+ * The inbound direction's table: who may send which inner source (DESIGN: source checks). Compiled from
+ * ForwardingConfig and changed operation by operation; operations about entries concern the other direction.
+ */
+import type { ForwardingConfig, ForwardingOperation, SourceEntry } from './forwarding-config.ts';
+import { LocalAddresses } from './local-addresses.ts';
+import { FIRST_GROUP, PeerGroups } from './peer-groups.ts';
+import { GRACE_MS, NO_PEER, PeerTable } from './peer-table.ts';
+import { NO_MATCH, PrefixTable } from './prefix-table.ts';
+
+/** Verdicts of `check`. */
+export const SOURCE_ACCEPTED = 0;
+/** The outer source is neither a peer nor an external host. */
+export const SOURCE_OUTER_UNKNOWN = 1;
+/** The inner source is our own address or in our own block. */
+export const SOURCE_INNER_LOCAL = 2;
+/** The inner source belongs to somebody else. */
+export const SOURCE_INNER_FOREIGN = 3;
+/** Nobody may send this inner source: it is in no pool and no route. */
+export const SOURCE_INNER_UNKNOWN = 4;
+
+const VALUE_ANY_PEER = 0;
+const VALUE_LOCAL = 1;
+
+export class SourceTable {
+  readonly peers = new PeerTable();
+  readonly local = new LocalAddresses();
+  readonly #groups = new PeerGroups(this.peers);
+  readonly #sources = new PrefixTable();
+  #externals = new PrefixTable();
+  /** Old owners whose packets may still be in flight: prefix -> index of #graceGroup and #graceUntilMs. */
+  readonly #grace = new PrefixTable();
+  readonly #graceGroup: number[] = [];
+  readonly #graceUntilMs: number[] = [];
+  readonly #graceFree: number[] = [];
+
+  /** `slot` is peers.slotOf(outerSource). */
+  check(outerSource: number, slot: number, innerSource: number, nowMs: number): number {
+    const value = this.#sources.lookup(innerSource);
+    if (slot === NO_PEER || !this.peers.accepts(slot, nowMs))
+      return this.#checkExternal(outerSource, innerSource, value);
+    if (value >= FIRST_GROUP && this.#groups.contains(value, slot)) return SOURCE_ACCEPTED;
+    if (value === VALUE_ANY_PEER) return SOURCE_ACCEPTED;
+    // A host's own traffic: its address is its identity.
+    if (innerSource === outerSource && value !== VALUE_LOCAL) return SOURCE_ACCEPTED;
+    if (this.#inGrace(innerSource, slot, nowMs)) return SOURCE_ACCEPTED;
+    if (this.#isExternal(outerSource)) return this.#checkExternal(outerSource, innerSource, value);
+    return refusal(value);
+  }
+
+  apply(operation: ForwardingOperation, nowMs: number): void {
+    switch (operation.op) {
+      case 'set-source':
+        this.#setSource(operation.source, nowMs);
+        break;
+      case 'delete-source':
+        this.#deleteSource(operation.prefix.address, operation.prefix.length, nowMs);
+        break;
+      case 'set-peer':
+        this.peers.setPeer(operation.peer);
+        break;
+      case 'delete-peer':
+        this.peers.deletePeer(operation.address, nowMs);
+        break;
+      case 'set-local':
+        this.local.set(operation.outerSource, operation.localAddresses);
+        break;
+      case 'set-external-sources':
+        this.#externals = new PrefixTable();
+        for (const prefix of operation.prefixes) this.#externals.set(prefix.address, prefix.length, 0);
+    }
+  }
+
+  /** Makes the table that of `config`; what changes hands keeps its old owner for the grace. */
+  replace(config: ForwardingConfig, nowMs: number): void {
+    this.local.set(config.outerSource, config.localAddresses);
+    this.apply({ op: 'set-external-sources', prefixes: config.externalSources }, nowMs);
+    const peers = new Set<number>();
+    for (const peer of config.peers) {
+      this.peers.setPeer(peer);
+      peers.add(peer.address);
+    }
+    const kept = new PrefixTable();
+    for (const source of config.sources) {
+      this.#setSource(source, nowMs);
+      kept.set(source.prefix.address, source.prefix.length, 0);
+    }
+    const stale: { address: number; length: number }[] = [];
+    this.#sources.forEach((address, length) => {
+      if (kept.get(address, length) === NO_MATCH) stale.push({ address, length });
+    });
+    for (const { address, length } of stale) this.#deleteSource(address, length, nowMs);
+    this.peers.forEachKnown((address) => {
+      if (!peers.has(address)) this.peers.deletePeer(address, nowMs);
+    });
+  }
+
+  /** Forgets old owners whose grace has ended, so that their slots can be used again. */
+  sweep(nowMs: number): void {
+    const ended: { address: number; length: number; index: number }[] = [];
+    this.#grace.forEach((address, length, index) => {
+      if (this.#graceUntilMs[index]! <= nowMs) ended.push({ address, length, index });
+    });
+    for (const { address, length, index } of ended) {
+      this.#grace.delete(address, length);
+      this.#groups.release(this.#graceGroup[index]!);
+      this.#graceFree.push(index);
+    }
+    this.peers.sweep(nowMs);
+  }
+
+  #checkExternal(outerSource: number, innerSource: number, value: number): number {
+    if (!this.#isExternal(outerSource)) return SOURCE_OUTER_UNKNOWN;
+    if (value === VALUE_LOCAL || value >= FIRST_GROUP) return refusal(value);
+    // A peer's address is that peer's, even where no source entry says so.
+    const owner = this.peers.slotOf(innerSource);
+    if (owner !== NO_PEER && this.peers.known[owner] === 1 && innerSource !== outerSource)
+      return SOURCE_INNER_FOREIGN;
+    return SOURCE_ACCEPTED;
+  }
+
+  #isExternal(outerSource: number): boolean {
+    return this.#externals.size > 0 && this.#externals.lookup(outerSource) !== NO_MATCH;
+  }
+
+  #inGrace(innerSource: number, slot: number, nowMs: number): boolean {
+    if (this.#grace.size === 0) return false;
+    const index = this.#grace.lookup(innerSource);
+    if (index === NO_MATCH || this.#graceUntilMs[index]! <= nowMs) return false;
+    return this.#groups.contains(this.#graceGroup[index]!, slot);
+  }
+
+  #setSource(source: SourceEntry, nowMs: number): void {
+    const { address, length } = source.prefix;
+    const value =
+      source.owners === 'any-peer'
+        ? VALUE_ANY_PEER
+        : source.owners === 'local'
+          ? VALUE_LOCAL
+          : this.#groups.reference(source.owners);
+    const old = this.#sources.set(address, length, value);
+    if (old !== NO_MATCH) {
+      if (old !== value) this.#keepForGrace(address, length, old, nowMs);
+      if (old >= FIRST_GROUP) this.#groups.release(old);
+      return;
+    }
+    // A new, longer prefix takes addresses out of a shorter one: that one's owner is the old owner.
+    const covering = length === 0 ? NO_MATCH : this.#sources.lookup(address, length - 1);
+    if (covering !== value) this.#keepForGrace(address, length, covering, nowMs);
+  }
+
+  #deleteSource(address: number, length: number, nowMs: number): void {
+    const old = this.#sources.delete(address, length);
+    if (old < FIRST_GROUP) return;
+    this.#keepForGrace(address, length, old, nowMs);
+    this.#groups.release(old);
+  }
+
+  #keepForGrace(address: number, length: number, value: number, nowMs: number): void {
+    if (value < FIRST_GROUP) return;
+    this.#groups.keep(value);
+    const index = this.#graceFree.pop() ?? this.#graceGroup.length;
+    this.#graceGroup[index] = value;
+    this.#graceUntilMs[index] = nowMs + GRACE_MS;
+    const replaced = this.#grace.set(address, length, index);
+    if (replaced === NO_MATCH) return;
+    this.#groups.release(this.#graceGroup[replaced]!);
+    this.#graceFree.push(replaced);
+  }
+}
+
+function refusal(value: number): number {
+  if (value === VALUE_LOCAL) return SOURCE_INNER_LOCAL;
+  return value === NO_MATCH ? SOURCE_INNER_UNKNOWN : SOURCE_INNER_FOREIGN;
+}

@@ -1,0 +1,253 @@
+/**
+ * The TUN device: made or adopted, persistent (routes through it survive the process, so nothing leaks out
+ * unwrapped while nobody reads it), with a virtio-net header before each packet.
+ * Addresses, MTU, routes, up and down are the host's business, not ours.
+ */
+import { UnavailableError } from '../base/errors.ts';
+import {
+  type PacketBatch,
+  type PacketSink,
+  type PacketSource,
+  type PieceBatch,
+  SEND_AGAIN,
+  SEND_DOWN,
+  SEND_OK,
+  SEND_REFUSED,
+  SLOT_BYTES,
+} from '../dataplane/ports.ts';
+import { VIRTIO_NET_HEADER_BYTES } from '../wire/virtio-net-header.ts';
+import type { Arena } from './arena.ts';
+import {
+  EACCES,
+  EAGAIN,
+  EBADFD,
+  EBUSY,
+  EINTR,
+  EINVAL,
+  EIO,
+  ENODEV,
+  ENOENT,
+  ENXIO,
+  EPERM,
+  errnoName,
+  systemCallFailed,
+} from './errno.ts';
+import { systemCalls } from './libc.ts';
+import { interfaceIndex } from './netns.ts';
+import { AF_INET, SOCK_CLOEXEC, SOCK_DGRAM } from './socket-options.ts';
+
+const TUN_PATH = '/dev/net/tun';
+const O_RDWR_NONBLOCK_CLOEXEC = 0o2 | 0o4000 | 0o2000000;
+const TUNSETIFF = 0x400454ca;
+const TUNSETPERSIST = 0x400454cb;
+const TUNSETOFFLOAD = 0x400454d0;
+const TUNSETVNETHDRSZ = 0x400454d8;
+const SIOCSIFTXQLEN = 0x8943;
+const IFF_TUN = 0x0001;
+const IFF_NO_PI = 0x1000;
+const IFF_VNET_HDR = 0x4000;
+const IFNAMSIZ = 16;
+const IFREQ_BYTES = 40;
+
+/** TUNSETOFFLOAD: checksums, TCP and UDP segmentation; the two of UDP (Linux 6.2) only together. */
+const TUN_F_CSUM = 0x01;
+const TUN_F_TSO4 = 0x02;
+const TUN_F_USO4_USO6 = 0x60;
+
+/** Packets that may wait for us: a burst of small packets overflows the kernel's default of 500. */
+const TRANSMIT_QUEUE_PACKETS = 2000;
+
+/** What the kernel leaves to the reader of the TUN. */
+export type TunOffloads = 'none' | 'tcp' | 'tcp+udp';
+
+export interface Tun {
+  readonly fd: number;
+  readonly name: string;
+  readonly index: number;
+  readonly offloads: TunOffloads;
+}
+
+/** Opens the TUN `name` in the calling thread's namespace, making it where it does not exist. */
+export function openTun(name: string, wanted: TunOffloads): Tun {
+  if (!/^[^\s/]{1,15}$/.test(name))
+    throw new UnavailableError('ERR_DEVICE_NAME', `${JSON.stringify(name)} cannot be an interface's name`, {
+      hint: 'at most 15 characters, without spaces and slashes',
+    });
+  const calls = systemCalls();
+  const fd = calls.open(TUN_PATH, O_RDWR_NONBLOCK_CLOEXEC);
+  if (fd < 0) throw openFailed(calls.errno());
+  try {
+    if (calls.ioctl(fd, TUNSETIFF, interfaceRequest(name, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)) < 0)
+      throw attachFailed(name, calls.errno());
+    if (calls.ioctlValue(fd, TUNSETPERSIST, 1) < 0) throw systemCallFailed(`making ${name} persistent`);
+    const headerBytes = new Uint8Array([VIRTIO_NET_HEADER_BYTES, 0, 0, 0]);
+    if (calls.ioctl(fd, TUNSETVNETHDRSZ, headerBytes) < 0) throw systemCallFailed('TUNSETVNETHDRSZ');
+    const offloads = setOffloads(fd, wanted);
+    setTransmitQueue(name);
+    return { fd, name, index: interfaceIndex(name), offloads };
+  } catch (error) {
+    calls.close(fd);
+    throw error;
+  }
+}
+
+/** Takes the persistent device `name` away again. Fails where another process has it. */
+export function removeTun(name: string): void {
+  const { fd } = openTun(name, 'none');
+  if (systemCalls().ioctlValue(fd, TUNSETPERSIST, 0) < 0) throw systemCallFailed(`removing ${name}`);
+  systemCalls().close(fd);
+}
+
+function setOffloads(fd: number, wanted: TunOffloads): TunOffloads {
+  const calls = systemCalls();
+  const withUdp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_USO4_USO6;
+  if (wanted === 'tcp+udp' && calls.ioctlValue(fd, TUNSETOFFLOAD, withUdp) === 0) return 'tcp+udp';
+  if (wanted !== 'none' && calls.ioctlValue(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4) === 0) return 'tcp';
+  if (calls.ioctlValue(fd, TUNSETOFFLOAD, 0) < 0) throw systemCallFailed('TUNSETOFFLOAD');
+  return 'none';
+}
+
+/** Best effort: a shorter queue drops earlier under a burst, and is counted by the kernel on the device. */
+function setTransmitQueue(name: string): void {
+  const calls = systemCalls();
+  const control = calls.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (control < 0) return;
+  const request = interfaceRequest(name, 0);
+  new DataView(request.buffer).setInt32(IFNAMSIZ, TRANSMIT_QUEUE_PACKETS, true);
+  calls.ioctl(control, SIOCSIFTXQLEN, request);
+  calls.close(control);
+}
+
+function interfaceRequest(name: string, flags: number): Uint8Array {
+  const request = new Uint8Array(IFREQ_BYTES);
+  request.set(new TextEncoder().encode(name));
+  new DataView(request.buffer).setUint16(IFNAMSIZ, flags, true);
+  return request;
+}
+
+function openFailed(errno: number): Error {
+  const got = errnoName(errno);
+  if (errno === ENOENT || errno === ENODEV || errno === ENXIO)
+    return new UnavailableError(
+      'ERR_NO_TUN',
+      `${TUN_PATH} is not there (${got}): no TUN device can be made`,
+      {
+        hint: '`modprobe tun`, or in a container `--device /dev/net/tun`',
+      },
+    );
+  if (errno === EACCES || errno === EPERM)
+    return new UnavailableError(
+      'ERR_PRIVILEGE',
+      `${TUN_PATH} may not be opened for reading and writing (${got})`,
+      {
+        hint: 'run as root, or `chmod 666 /dev/net/tun`',
+      },
+    );
+  return systemCallFailed(`opening ${TUN_PATH}`, errno);
+}
+
+function attachFailed(name: string, errno: number): Error {
+  if (errno === EPERM)
+    return new UnavailableError(
+      'ERR_PRIVILEGE',
+      `the TUN device ${name} needs CAP_NET_ADMIN, which this process does not have`,
+      { hint: 'run as root, or give it: `setcap cap_net_admin,cap_net_raw+ep $(command -v node)`' },
+    );
+  if (errno === EBUSY)
+    return new UnavailableError('ERR_DEVICE_BUSY', `the TUN device ${name} is in another process's hands`, {
+      hint: 'is another agent running? `tortie node status`, or choose a name with --device',
+    });
+  if (errno === EINVAL)
+    return new UnavailableError(
+      'ERR_DEVICE_TAKEN',
+      `the name ${name} is taken by a device that is no TUN, such as the kernel's own tunnel`,
+      {
+        hint: `look with \`ip -d link show ${name}\`; rename it, \`rmmod ipip\`, or choose a name with --device`,
+      },
+    );
+  return systemCallFailed(`making the TUN device ${name}`, errno);
+}
+
+/** Packets that the host routes into the device. A slot's packet begins with its virtio-net header. */
+export class TunSource implements PacketSource {
+  readonly batch: PacketBatch;
+  readonly #fd: number;
+  readonly #base: number;
+  readonly #calls = systemCalls();
+
+  constructor(fd: number, arena: Arena, batch: PacketBatch) {
+    this.#fd = fd;
+    this.#base = arena.base;
+    this.batch = batch;
+  }
+
+  receive(): number {
+    const { batch } = this;
+    let count = 0;
+    while (count < batch.capacity) {
+      const length = this.#calls.read(this.#fd, this.#base + batch.offset[count]!, SLOT_BYTES);
+      // EAGAIN: empty. EBADFD: the device was deleted under us; the composition root watches for that.
+      if (length <= 0) break;
+      batch.length[count++] = length;
+    }
+    batch.count = count;
+    return count;
+  }
+}
+
+/** Packets into the host, as if they had arrived by the device; the first piece begins with a virtio-net header. */
+export class TunSink implements PacketSink {
+  readonly batch: PieceBatch;
+  failure = SEND_OK;
+  readonly #fd: number;
+  readonly #base: number;
+  readonly #words: Uint32Array;
+  readonly #vectors: number;
+  readonly #calls = systemCalls();
+
+  constructor(fd: number, arena: Arena, batch: PieceBatch) {
+    this.#fd = fd;
+    this.#base = arena.base;
+    this.batch = batch;
+    this.#vectors = arena.allocate(batch.pieceCapacity * 16, 16);
+    this.#words = new Uint32Array(arena.bytes.buffer);
+    for (let i = 0; i < batch.pieceCapacity; i++) arena.writePointer(this.#vectors + i * 16, 0);
+  }
+
+  send(from: number): number {
+    const { batch } = this;
+    this.failure = SEND_OK;
+    let packet = from;
+    while (packet < batch.packetCount) {
+      if (this.#write(packet) < 0) {
+        const errno = this.#calls.errno();
+        if (errno === EINTR) continue;
+        this.failure = failureOf(errno);
+        break;
+      }
+      packet++;
+    }
+    return packet - from;
+  }
+
+  #write(packet: number): number {
+    const { batch } = this;
+    const first = batch.firstPiece[packet]!;
+    const count = batch.firstPiece[packet + 1]! - first;
+    if (count === 1)
+      return this.#calls.write(this.#fd, this.#base + batch.offset[first]!, batch.length[first]!);
+    for (let i = 0; i < count; i++) {
+      const word = (this.#vectors + i * 16) >>> 2;
+      // The arena does not cross a multiple of 4 GB, so the pointer's upper half stays as it was written at set-up.
+      this.#words[word] = this.#base + batch.offset[first + i]!;
+      this.#words[word + 2] = batch.length[first + i]!;
+    }
+    return this.#calls.writev(this.#fd, this.#base + this.#vectors, count);
+  }
+}
+
+function failureOf(errno: number): number {
+  if (errno === EAGAIN) return SEND_AGAIN;
+  if (errno === EIO || errno === EBADFD) return SEND_DOWN;
+  return SEND_REFUSED;
+}

@@ -1,0 +1,81 @@
+/** Waiting in ppoll, with no time limit and no timer: an idle data plane costs nothing; an eventfd wakes it. */
+import { READY_ERRORS, READY_SOURCE, READY_WAKE, type Waiter } from '../dataplane/ports.ts';
+import type { Arena } from './arena.ts';
+import { systemCallFailed } from './errno.ts';
+import { systemCalls } from './libc.ts';
+
+const POLLIN = 1;
+const POLLOUT = 4;
+const POLLFD_BYTES = 8;
+const EFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
+
+/** An eventfd: a counter that one thread raises and another waits for. */
+export function openWakeup(): number {
+  const fd = systemCalls().eventfd(0, EFD_NONBLOCK_CLOEXEC);
+  if (fd < 0) throw systemCallFailed('making an eventfd');
+  return fd;
+}
+
+/** Raises the counter of a wakeup; `scratch` is 8 bytes of the caller's arena. */
+export function raiseWakeup(fd: number, arena: Arena, scratch: number): void {
+  arena.view.setBigUint64(scratch, 1n, true);
+  systemCalls().write(fd, arena.base + scratch, 8);
+}
+
+export class PollWaiter implements Waiter {
+  readonly #wakeup: number;
+  readonly #count: number;
+  readonly #polls: number;
+  readonly #sinkPoll: number;
+  readonly #timeout: number;
+  readonly #scratch: number;
+  readonly #base: number;
+  readonly #view: DataView;
+  readonly #calls = systemCalls();
+
+  /** `errors` is -1 where the direction has no error source. */
+  constructor(arena: Arena, fds: { source: number; wakeup: number; sink: number; errors: number }) {
+    this.#wakeup = fds.wakeup;
+    this.#base = arena.base;
+    this.#view = arena.view;
+    this.#polls = arena.allocate(4 * POLLFD_BYTES, 8);
+    this.#sinkPoll = this.#polls + 3 * POLLFD_BYTES;
+    this.#timeout = arena.allocate(16, 8);
+    this.#scratch = arena.allocate(8, 8);
+    this.#count = fds.errors < 0 ? 2 : 3;
+    [fds.source, fds.wakeup, fds.errors].forEach((fd, i) => {
+      this.#setPoll(this.#polls + i * POLLFD_BYTES, fd, POLLIN);
+    });
+    this.#setPoll(this.#sinkPoll, fds.sink, POLLOUT);
+  }
+
+  wait(): number {
+    const ready = this.#calls.ppoll(this.#base + this.#polls, this.#count, 0, 0);
+    // EINTR: a signal for the process; the caller comes back.
+    if (ready <= 0) return 0;
+    let bits = 0;
+    if (this.#events(0) !== 0) bits |= READY_SOURCE;
+    if (this.#events(1) !== 0) {
+      bits |= READY_WAKE;
+      this.#calls.read(this.#wakeup, this.#base + this.#scratch, 8);
+    }
+    if (this.#count > 2 && this.#events(2) !== 0) bits |= READY_ERRORS;
+    return bits;
+  }
+
+  waitForSink(timeoutMs: number): boolean {
+    this.#view.setUint32(this.#timeout, Math.floor(timeoutMs / 1000), true);
+    this.#view.setUint32(this.#timeout + 8, (timeoutMs % 1000) * 1_000_000, true);
+    return this.#calls.ppoll(this.#base + this.#sinkPoll, 1, this.#base + this.#timeout, 0) > 0;
+  }
+
+  #setPoll(at: number, fd: number, events: number): void {
+    this.#view.setInt32(at, fd, true);
+    this.#view.setInt16(at + 4, events, true);
+  }
+
+  /** What ppoll found; an error or a hang-up counts as readiness, for the read that follows to see. */
+  #events(index: number): number {
+    return this.#view.getInt16(this.#polls + index * POLLFD_BYTES + 6, true);
+  }
+}
