@@ -1,6 +1,24 @@
-/** The data plane as the rest of the agent sees it. */
-import type { ForwardingSink } from '../fib/forwarding-config.ts';
-import type { Ipv4 } from '../ip/ipv4.ts';
+/**
+ * The data plane as the rest of the agent sees it: opens the TUN and the sockets, starts one thread per
+ * direction, hands them the forwarding table and reads their counters.
+ */
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { FailedError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { Counters, createCounterMemory, type Direction } from '../dataplane/counters.ts';
+import type { ForwardingChange, ForwardingConfig, ForwardingSink } from '../fib/forwarding-config.ts';
+import { Arena } from '../io/arena.ts';
+import { systemCalls } from '../io/libc.ts';
+import { inNetworkNamespace } from '../io/netns.ts';
+import { openIcmpErrorReceiver, openRawReceiver, openRawSender } from '../io/raw-socket.ts';
+import { openTun, type Tun } from '../io/tun.ts';
+import { openWakeup, raiseWakeup } from '../io/waiter.ts';
+import { type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
+import type { Applied, PacketThreadOrder, PacketThreadStart } from './data-plane-messages.ts';
+
+const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
+/** A thread answers within microseconds; one that does not within this is stuck. */
+const ANSWER_DEADLINE_MS = 10_000;
 
 /** What went to and came from one peer, and what was dropped on its account. */
 export interface PeerCounters {
@@ -24,6 +42,250 @@ export interface DataPlane extends ForwardingSink {
   /** Every counter by its name of docs/counters.md. */
   counters(): Record<string, number>;
   peers(): readonly PeerCounters[];
-  /** Wakes both workers, waits for their end and closes everything; the persistent TUN stays. */
+  /** Wakes both threads, waits for their end and closes everything; the persistent TUN stays. */
   stop(): Promise<void>;
+}
+
+export interface DataPlaneOptions {
+  /** The TUN device's name; it is made where it does not exist, and stays when we stop. */
+  readonly device: string;
+  readonly transport: 'ipip' | 'udp' | 'auto';
+  readonly udpPort: number;
+  readonly logger: Logger;
+  /** A packet thread ended by itself: nothing is forwarded in that direction any more. */
+  readonly onExit: (error: Error) => void;
+  /** Where device and sockets are to be, other than in our own network namespace. */
+  readonly networkNamespace?: string;
+}
+
+/** Starts both directions; they drop everything as `no_route` and unknown sources until the first replace. */
+export async function startDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
+  if (options.transport === 'udp')
+    throw new FailedError('ERR_TRANSPORT', 'the udp transport is not part of this version', {
+      hint: 'use --transport ipip',
+    });
+  const open = () => openDescriptors(options.device);
+  const descriptors =
+    options.networkNamespace === undefined ? open() : inNetworkNamespace(options.networkNamespace, open);
+  const plane = new ThreadedDataPlane(descriptors, options);
+  try {
+    await plane.started();
+  } catch (error) {
+    await plane.stop();
+    throw error;
+  }
+  options.logger.info(
+    { device: descriptors.tun.name, offloads: descriptors.tun.offloads },
+    'both directions of the data plane run',
+  );
+  return plane;
+}
+
+interface Descriptors {
+  readonly tun: Tun;
+  readonly sender: number;
+  readonly receiver: number;
+  readonly icmp: number;
+}
+
+/** All or nothing: what was opened before a failure is closed again. */
+function openDescriptors(device: string): Descriptors {
+  const opened: number[] = [];
+  const keep = (fd: number): number => {
+    opened.push(fd);
+    return fd;
+  };
+  try {
+    const tun = openTun(device, 'none');
+    keep(tun.fd);
+    return {
+      tun,
+      sender: keep(openRawSender()),
+      receiver: keep(openRawReceiver()),
+      icmp: keep(openIcmpErrorReceiver()),
+    };
+  } catch (error) {
+    for (const fd of opened) systemCalls().close(fd);
+    throw error;
+  }
+}
+
+interface PacketThread {
+  readonly worker: Worker;
+  readonly port: MessagePort;
+  readonly wakeup: number;
+  readonly counters: Counters;
+  readonly exited: Promise<void>;
+}
+
+class ThreadedDataPlane implements DataPlane {
+  readonly device: { readonly name: string; readonly index: number };
+  readonly #descriptors: Descriptors;
+  readonly #onExit: (error: Error) => void;
+  readonly #threads: readonly PacketThread[];
+  readonly #scratch = new Arena(8);
+  /** Orders that not every thread has answered yet; id 0 is the start. */
+  readonly #waiting = new Map<number, { missing: number; resolve: () => void; reject: (e: Error) => void }>();
+  readonly #ready: Promise<void>;
+  #nextId = 1;
+  #revision = 0;
+  #orderedRevision = 0;
+  #stopping: Promise<void> | undefined;
+  #failure: Error | undefined;
+
+  constructor(descriptors: Descriptors, options: DataPlaneOptions) {
+    this.#descriptors = descriptors;
+    this.device = { name: descriptors.tun.name, index: descriptors.tun.index };
+    this.#onExit = options.onExit;
+    this.#ready = this.#answers(0);
+    this.#threads = DIRECTIONS.map((direction) => this.#startThread(direction));
+  }
+
+  get revision(): number {
+    return this.#revision;
+  }
+
+  started(): Promise<void> {
+    return this.#ready;
+  }
+
+  async replace(config: ForwardingConfig): Promise<void> {
+    this.#orderedRevision = config.revision;
+    await this.#order((id) => ({ order: 'replace', id, config }));
+    this.#revision = config.revision;
+  }
+
+  async change(change: ForwardingChange): Promise<'applied' | 'gap'> {
+    // The same revision again is harmless: every operation sets or deletes by key.
+    if (change.revision !== this.#orderedRevision + 1 && change.revision !== this.#orderedRevision)
+      return 'gap';
+    this.#orderedRevision = change.revision;
+    await this.#order((id) => ({ order: 'change', id, change }));
+    this.#revision = change.revision;
+    return 'applied';
+  }
+
+  counters(): Record<string, number> {
+    return Object.assign({}, ...this.#threads.map((thread) => thread.counters.snapshot()));
+  }
+
+  peers(): readonly PeerCounters[] {
+    const [outbound, inbound] = this.#threads.map(
+      (thread) => new Map(thread.counters.peers().map((row) => [row[0], row])),
+    );
+    const addresses = [...new Set([...outbound!.keys(), ...inbound!.keys()])].sort((a, b) => a - b);
+    return addresses.map((address) => {
+      const out = outbound!.get(address);
+      const into = inbound!.get(address);
+      return {
+        address: ipv4FromNumber(address),
+        outboundPackets: out?.[1] ?? 0,
+        outboundBytes: out?.[2] ?? 0,
+        outboundDrops: out?.[3] ?? 0,
+        inboundPackets: into?.[1] ?? 0,
+        inboundBytes: into?.[2] ?? 0,
+        inboundDrops: into?.[3] ?? 0,
+        inboundSpoofed: into?.[4] ?? 0,
+        pathMtu: out?.[4] || null,
+      };
+    });
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    for (const thread of this.#threads) this.#send(thread, { order: 'stop' });
+    await Promise.all(this.#threads.map((thread) => thread.exited));
+    for (const thread of this.#threads) {
+      thread.port.close();
+      systemCalls().close(thread.wakeup);
+    }
+    const { tun, sender, receiver, icmp } = this.#descriptors;
+    for (const fd of [tun.fd, sender, receiver, icmp]) systemCalls().close(fd);
+  }
+
+  #startThread(direction: Direction): PacketThread {
+    const counterMemory = createCounterMemory();
+    const { port1, port2 } = new MessageChannel();
+    const wakeup = openWakeup();
+    const { tun, sender, receiver, icmp } = this.#descriptors;
+    const start: PacketThreadStart = {
+      direction,
+      counterMemory,
+      tun: tun.fd,
+      sender,
+      receiver,
+      icmp,
+      wakeup,
+      port: port2,
+    };
+    const worker = new Worker(new URL('./data-plane-worker.js', import.meta.url), {
+      name: `tortie-${direction}`,
+      workerData: start,
+      transferList: [port2],
+    });
+    port1.on('message', (message: Applied) => this.#answered(message.id));
+    worker.on('error', (error) => this.#failed(direction, error));
+    const exited = new Promise<void>((resolve) => {
+      worker.on('exit', (code) => {
+        if (!this.#stopping) this.#failed(direction, new Error(`its thread ended with ${code}`));
+        resolve();
+      });
+    });
+    return { worker, port: port1, wakeup, counters: new Counters(direction, counterMemory), exited };
+  }
+
+  #order(make: (id: number) => PacketThreadOrder): Promise<void> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    const id = this.#nextId++;
+    const answers = this.#answers(id);
+    for (const thread of this.#threads) this.#send(thread, make(id));
+    return answers;
+  }
+
+  #send(thread: PacketThread, order: PacketThreadOrder): void {
+    thread.port.postMessage(order);
+    raiseWakeup(thread.wakeup, this.#scratch, 0);
+  }
+
+  #answers(id: number): Promise<void> {
+    return new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#waiting.delete(id);
+        reject(
+          new FailedError('ERR_DATA_PLANE', `a packet thread did not answer within ${ANSWER_DEADLINE_MS} ms`),
+        );
+      }, ANSWER_DEADLINE_MS);
+      const settled =
+        <T>(then: (value: T) => void) =>
+        (value: T) => {
+          clearTimeout(timer);
+          this.#waiting.delete(id);
+          then(value);
+        };
+      this.#waiting.set(id, {
+        missing: DIRECTIONS.length,
+        resolve: settled<void>(resolve),
+        reject: settled(reject),
+      });
+    });
+  }
+
+  #answered(id: number): void {
+    const waiting = this.#waiting.get(id);
+    if (waiting && --waiting.missing === 0) waiting.resolve();
+  }
+
+  #failed(direction: Direction, cause: Error): void {
+    if (this.#failure) return;
+    const error = new FailedError('ERR_DATA_PLANE', `the ${direction} direction stopped: ${cause.message}`, {
+      cause,
+    });
+    this.#failure = error;
+    for (const waiting of [...this.#waiting.values()]) waiting.reject(error);
+    if (!this.#stopping) this.#onExit(error);
+  }
 }

@@ -135,6 +135,8 @@ export const READY_SOURCE = 1;
 export const READY_WAKE = 2;
 /** An ICMP message waits in the error source. */
 export const READY_ERRORS = 4;
+/** With READY_SOURCE: the descriptor reports an error, which the next receive may clear. */
+export const READY_BROKEN = 8;
 
 /** Blocks the thread until there is something to do. */
 export interface Waiter {

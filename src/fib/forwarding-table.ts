@@ -18,10 +18,16 @@ export const INNER_DESTINATION = -2;
 const VALUE_INNER_DESTINATION = 0;
 
 export class ForwardingTable {
+  readonly #clock: () => number;
   readonly peers = new PeerTable();
   readonly local = new LocalAddresses();
   readonly #groups = new PeerGroups(this.peers);
   readonly #entries = new PrefixTable();
+
+  /** `clock` gives monotonic milliseconds. */
+  constructor(clock: () => number) {
+    this.#clock = clock;
+  }
 
   get size(): number {
     return this.#entries.size;
@@ -40,7 +46,7 @@ export class ForwardingTable {
     return members[hash % members.length]!;
   }
 
-  apply(operation: ForwardingOperation, nowMs: number): void {
+  apply(operation: ForwardingOperation): void {
     switch (operation.op) {
       case 'set-entry':
         this.#setEntry(operation.entry);
@@ -52,7 +58,7 @@ export class ForwardingTable {
         this.peers.setPeer(operation.peer);
         break;
       case 'delete-peer':
-        this.peers.deletePeer(operation.address, nowMs);
+        this.peers.deletePeer(operation.address, this.#clock());
         break;
       case 'set-local':
         this.local.set(operation.outerSource, operation.localAddresses);
@@ -61,7 +67,8 @@ export class ForwardingTable {
   }
 
   /** Makes the table that of `config`; what is in both keeps its place. */
-  replace(config: ForwardingConfig, nowMs: number): void {
+  replace(config: ForwardingConfig): void {
+    const nowMs = this.#clock();
     this.local.set(config.outerSource, config.localAddresses);
     const peers = new Set<number>();
     for (const peer of config.peers) {
@@ -81,6 +88,11 @@ export class ForwardingTable {
     this.peers.forEachKnown((address) => {
       if (!peers.has(address)) this.peers.deletePeer(address, nowMs);
     });
+  }
+
+  /** Lets go of deleted peers' slots. */
+  sweep(): void {
+    this.peers.sweep(this.#clock());
   }
 
   #setEntry(entry: ForwardingEntry): void {

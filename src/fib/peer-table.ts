@@ -19,6 +19,8 @@ export class PeerTable {
   readonly #free: number[] = [];
   /** Deleted slots that nobody refers to, kept until their grace ends. */
   readonly #leaving = new Set<number>();
+  /** Called when a slot gets an address, and with 0 when it is free again. */
+  onAssign: (slot: number, address: number) => void = () => {};
   #end = 1;
   address = new Uint32Array(64);
   /** Whether the slot is a peer of the configuration, as opposed to a next hop that is not known yet. */
@@ -41,9 +43,9 @@ export class PeerTable {
     return slot === NO_MATCH ? NO_PEER : slot;
   }
 
-  /** Whether packets from the slot are to be taken: a known peer, or one that was until a moment ago. */
-  accepts(slot: number, nowMs: number): boolean {
-    return this.known[slot] === 1 || this.acceptedUntilMs[slot]! > nowMs;
+  /** Whether the slot's peer was deleted only a moment ago, so that its packets are still taken. */
+  isLeaving(slot: number, nowMs: number): boolean {
+    return this.acceptedUntilMs[slot]! > nowMs;
   }
 
   setPeer(peer: Peer): void {
@@ -85,6 +87,7 @@ export class PeerTable {
       this.address[slot] = 0;
       this.acceptedUntilMs[slot] = 0;
       this.#free.push(slot);
+      this.onAssign(slot, 0);
     }
   }
 
@@ -106,6 +109,7 @@ export class PeerTable {
     if (slot >= this.address.length) this.#grow();
     this.address[slot] = address;
     this.#slots.set(address, 32, slot);
+    this.onAssign(slot, address);
     return slot;
   }
 

@@ -23,6 +23,7 @@ const VALUE_ANY_PEER = 0;
 const VALUE_LOCAL = 1;
 
 export class SourceTable {
+  readonly #clock: () => number;
   readonly peers = new PeerTable();
   readonly local = new LocalAddresses();
   readonly #groups = new PeerGroups(this.peers);
@@ -34,21 +35,27 @@ export class SourceTable {
   readonly #graceUntilMs: number[] = [];
   readonly #graceFree: number[] = [];
 
+  /** `clock` gives monotonic milliseconds; it is asked only where a grace may be running. */
+  constructor(clock: () => number) {
+    this.#clock = clock;
+  }
+
   /** `slot` is peers.slotOf(outerSource). */
-  check(outerSource: number, slot: number, innerSource: number, nowMs: number): number {
+  check(outerSource: number, slot: number, innerSource: number): number {
     const value = this.#sources.lookup(innerSource);
-    if (slot === NO_PEER || !this.peers.accepts(slot, nowMs))
+    if (slot === NO_PEER || (this.peers.known[slot] === 0 && !this.peers.isLeaving(slot, this.#clock())))
       return this.#checkExternal(outerSource, innerSource, value);
     if (value >= FIRST_GROUP && this.#groups.contains(value, slot)) return SOURCE_ACCEPTED;
     if (value === VALUE_ANY_PEER) return SOURCE_ACCEPTED;
     // A host's own traffic: its address is its identity.
     if (innerSource === outerSource && value !== VALUE_LOCAL) return SOURCE_ACCEPTED;
-    if (this.#inGrace(innerSource, slot, nowMs)) return SOURCE_ACCEPTED;
+    if (this.#inGrace(innerSource, slot)) return SOURCE_ACCEPTED;
     if (this.#isExternal(outerSource)) return this.#checkExternal(outerSource, innerSource, value);
     return refusal(value);
   }
 
-  apply(operation: ForwardingOperation, nowMs: number): void {
+  apply(operation: ForwardingOperation): void {
+    const nowMs = this.#clock();
     switch (operation.op) {
       case 'set-source':
         this.#setSource(operation.source, nowMs);
@@ -72,9 +79,10 @@ export class SourceTable {
   }
 
   /** Makes the table that of `config`; what changes hands keeps its old owner for the grace. */
-  replace(config: ForwardingConfig, nowMs: number): void {
+  replace(config: ForwardingConfig): void {
+    const nowMs = this.#clock();
     this.local.set(config.outerSource, config.localAddresses);
-    this.apply({ op: 'set-external-sources', prefixes: config.externalSources }, nowMs);
+    this.apply({ op: 'set-external-sources', prefixes: config.externalSources });
     const peers = new Set<number>();
     for (const peer of config.peers) {
       this.peers.setPeer(peer);
@@ -96,7 +104,8 @@ export class SourceTable {
   }
 
   /** Forgets old owners whose grace has ended, so that their slots can be used again. */
-  sweep(nowMs: number): void {
+  sweep(): void {
+    const nowMs = this.#clock();
     const ended: { address: number; length: number; index: number }[] = [];
     this.#grace.forEach((address, length, index) => {
       if (this.#graceUntilMs[index]! <= nowMs) ended.push({ address, length, index });
@@ -123,10 +132,10 @@ export class SourceTable {
     return this.#externals.size > 0 && this.#externals.lookup(outerSource) !== NO_MATCH;
   }
 
-  #inGrace(innerSource: number, slot: number, nowMs: number): boolean {
+  #inGrace(innerSource: number, slot: number): boolean {
     if (this.#grace.size === 0) return false;
     const index = this.#grace.lookup(innerSource);
-    if (index === NO_MATCH || this.#graceUntilMs[index]! <= nowMs) return false;
+    if (index === NO_MATCH || this.#graceUntilMs[index]! <= this.#clock()) return false;
     return this.#groups.contains(this.#graceGroup[index]!, slot);
   }
 

@@ -1,11 +1,13 @@
 /** Waiting in ppoll, with no time limit and no timer: an idle data plane costs nothing; an eventfd wakes it. */
-import { READY_ERRORS, READY_SOURCE, READY_WAKE, type Waiter } from '../dataplane/ports.ts';
+import { READY_BROKEN, READY_ERRORS, READY_SOURCE, READY_WAKE, type Waiter } from '../dataplane/ports.ts';
 import type { Arena } from './arena.ts';
 import { systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
 
 const POLLIN = 1;
 const POLLOUT = 4;
+/** POLLERR, POLLHUP and POLLNVAL. */
+const POLL_BROKEN = 0x38;
 const POLLFD_BYTES = 8;
 const EFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 
@@ -54,7 +56,9 @@ export class PollWaiter implements Waiter {
     // EINTR: a signal for the process; the caller comes back.
     if (ready <= 0) return 0;
     let bits = 0;
-    if (this.#events(0) !== 0) bits |= READY_SOURCE;
+    const source = this.#events(0);
+    if (source !== 0) bits |= READY_SOURCE;
+    if ((source & POLL_BROKEN) !== 0) bits |= READY_BROKEN;
     if (this.#events(1) !== 0) {
       bits |= READY_WAKE;
       this.#calls.read(this.#wakeup, this.#base + this.#scratch, 8);

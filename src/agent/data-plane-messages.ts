@@ -1,0 +1,27 @@
+/** What the agent's thread and the two packet threads tell each other. */
+import type { Direction } from '../dataplane/counters.ts';
+import type { ForwardingChange, ForwardingConfig } from '../fib/forwarding-config.ts';
+
+/** What a packet thread is started with. Descriptors belong to the process; the agent's thread closes them. */
+export interface PacketThreadStart {
+  readonly direction: Direction;
+  readonly counterMemory: SharedArrayBuffer;
+  readonly tun: number;
+  /** Outbound sends by `sender` and reads `icmp`; inbound receives by `receiver`. */
+  readonly sender: number;
+  readonly receiver: number;
+  readonly icmp: number;
+  readonly wakeup: number;
+  readonly port: import('node:worker_threads').MessagePort;
+}
+
+/** To a packet thread; each but 'stop' is answered by an Applied of the same id. */
+export type PacketThreadOrder =
+  | { readonly order: 'replace'; readonly id: number; readonly config: ForwardingConfig }
+  | { readonly order: 'change'; readonly id: number; readonly change: ForwardingChange }
+  | { readonly order: 'stop' };
+
+/** From a packet thread: it forwards by what was ordered; id 0 says that it runs. */
+export interface Applied {
+  readonly id: number;
+}

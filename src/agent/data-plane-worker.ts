@@ -1,0 +1,113 @@
+/** The entry of a packet thread: puts one direction together from io and dataplane, and runs it. */
+import { receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { Counters, NOTE_CHANGES } from '../dataplane/counters.ts';
+import { IcmpListener } from '../dataplane/icmp-listener.ts';
+import { Inbound } from '../dataplane/inbound.ts';
+import { Outbound } from '../dataplane/outbound.ts';
+import { PathState } from '../dataplane/path-state.ts';
+import { PacketBatch, PieceBatch } from '../dataplane/ports.ts';
+import { runLoop } from '../dataplane/run-loop.ts';
+import { ForwardingTable } from '../fib/forwarding-table.ts';
+import { SourceTable } from '../fib/source-table.ts';
+import { Arena } from '../io/arena.ts';
+import { MessageSink, MessageSource } from '../io/raw-socket.ts';
+import { TunSink, TunSource } from '../io/tun.ts';
+import { PollWaiter } from '../io/waiter.ts';
+import type { Applied, PacketThreadOrder, PacketThreadStart } from './data-plane-messages.ts';
+
+/** Packets per receive; each has a slot that holds 64 KB. */
+const BATCH_PACKETS = 64;
+/** Packets and pieces per send: several superpackets' worth of segments. */
+const SEND_PACKETS = 512;
+const SEND_PIECES = 1024;
+/** An ICMP error quotes a few hundred bytes; a longer one is cut short by the kernel and still tells enough. */
+const ICMP_SLOT_BYTES = 2048;
+const ICMP_PACKETS = 8;
+/** Slots, headers, tables of pointers, and room to spare. */
+const ARENA_BYTES = 8 << 20;
+
+type Table = ForwardingTable | SourceTable;
+
+const start = workerData as PacketThreadStart;
+const clock = () => performance.now();
+const arena = new Arena(ARENA_BYTES);
+const counters = new Counters(start.direction, start.counterMemory);
+
+if (start.direction === 'outbound') runOutbound();
+else runInbound();
+
+function runOutbound(): void {
+  const table = new ForwardingTable(clock);
+  const paths = new PathState(clock);
+  table.peers.onAssign = (slot, address) => {
+    counters.assignPeer(slot, address);
+    paths.forget(slot);
+  };
+  const source = new TunSource(start.tun, arena, new PacketBatch(arena, BATCH_PACKETS));
+  const sink = new MessageSink(start.sender, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES));
+  const waiter = new PollWaiter(arena, {
+    source: start.tun,
+    wakeup: start.wakeup,
+    sink: start.sender,
+    errors: start.icmp,
+  });
+  const outbound = new Outbound({ memory: arena, source, sink, waiter, table, paths, counters, clock });
+  const icmpBatch = new PacketBatch(arena, ICMP_PACKETS, ICMP_SLOT_BYTES);
+  const listener = new IcmpListener({
+    memory: arena,
+    source: new MessageSource(start.icmp, arena, icmpBatch, ICMP_SLOT_BYTES),
+    table,
+    paths,
+    replies: outbound.replies,
+    counters,
+  });
+  const sendReplies = () => outbound.sendReplies();
+  report(0);
+  runLoop({
+    waiter,
+    step: () => outbound.step(),
+    readErrors: () => listener.step(sendReplies),
+    takeMessages: () => takeMessages(table),
+  });
+}
+
+function runInbound(): void {
+  const table = new SourceTable(clock);
+  table.peers.onAssign = (slot, address) => counters.assignPeer(slot, address);
+  const source = new MessageSource(start.receiver, arena, new PacketBatch(arena, BATCH_PACKETS));
+  const sink = new TunSink(start.tun, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES));
+  const waiter = new PollWaiter(arena, {
+    source: start.receiver,
+    wakeup: start.wakeup,
+    sink: start.tun,
+    errors: -1,
+  });
+  const inbound = new Inbound({ memory: arena, source, sink, table, counters });
+  report(0);
+  runLoop({
+    waiter,
+    step: () => inbound.step(),
+    readErrors: () => {},
+    takeMessages: () => takeMessages(table),
+  });
+}
+
+/** The thread is blocked in ppoll, not in an event loop, so messages are fetched after the eventfd woke it. */
+function takeMessages(table: Table): boolean {
+  for (;;) {
+    const received = receiveMessageOnPort(start.port) as { message: PacketThreadOrder } | undefined;
+    if (!received) return true;
+    const { message } = received;
+    if (message.order === 'stop') return false;
+    table.sweep();
+    if (message.order === 'replace') table.replace(message.config);
+    else for (const operation of message.change.operations) table.apply(operation);
+    counters.add(NOTE_CHANGES, 1);
+    report(message.id);
+  }
+}
+
+function report(id: number): void {
+  const applied: Applied = { id };
+  start.port.postMessage(applied);
+}

@@ -1,0 +1,364 @@
+/**
+ * Theory of operation: outbound, from the TUN to the underlay. One call of `step` runs one batch to completion:
+ *
+ *   1. `source.receive` reads what the host routed into the device, each packet behind its virtio-net header;
+ *   2. `#decide` looks at each packet once: is it whole, may it travel, which peer has its destination;
+ *   3. `#encapsulate` writes the outer header into the slot's headroom, right before the packet, over the
+ *      virtio-net header: one piece, nothing copied. What is larger than the path takes and may be fragmented
+ *      goes through fragmentation.ts: header blobs, and payload by reference;
+ *   4. `#flush` sends all with one sendmmsg, and counts what left and what the host refused;
+ *   5. answers to inner senders (inner-replies.ts) leave after the packets they are about.
+ *
+ * Every packet that does not leave is counted under a drop reason, by reason and by peer. Between two calls
+ * nothing is in flight, so the table may change there and conservation holds there.
+ *
+ * The inner header is not touched: the kernel decremented the TTL when it routed the packet to us, so the TTL
+ * is not decremented again (RFC 2003 §3.1 has it once). Outer header: TTL 64, DSCP and ECN copied (RFC 6040
+ * normal mode), DF copied, id 0 (with DF it needs none, RFC 6864 §4.1; without, the kernel fills it in).
+ */
+import { type ForwardingTable, INNER_DESTINATION, NO_ROUTE } from '../fib/forwarding-table.ts';
+import { NO_PEER, TRANSPORT_IPIP } from '../fib/peer-table.ts';
+import { IPV4_HEADER_BYTES, MIN_MTU } from '../ip/mtu.ts';
+import { readU16, writeU16 } from '../wire/bytes.ts';
+import { sumBytes } from '../wire/checksum.ts';
+import {
+  checkIpv4,
+  IPV4_DF,
+  IPV4_NOT_VERSION_4,
+  IPV4_OK,
+  ipv4Destination,
+  ipv4DontFragment,
+  ipv4HeaderBytes,
+  ipv4Protocol,
+  ipv4Source,
+  ipv4Tos,
+  ipv4TotalLength,
+  ipv4Ttl,
+  PROTOCOL_IPIP,
+  writeIpv4Header,
+} from '../wire/ipv4.ts';
+import {
+  VIRTIO_NET_HEADER_BYTES,
+  VNET_NEEDS_CHECKSUM,
+  vnetChecksumOffset,
+  vnetChecksumStart,
+  vnetFlags,
+} from '../wire/virtio-net-header.ts';
+import {
+  type Counters,
+  IN_BATCHES,
+  IN_BYTES,
+  IN_PACKETS,
+  OUT_BYTES,
+  OUT_PACKETS,
+  OUTBOUND_BUFFER_FULL,
+  OUTBOUND_FIREWALL,
+  OUTBOUND_LINK_DOWN,
+  OUTBOUND_LINK_MTU,
+  OUTBOUND_LOOP_LOCAL,
+  OUTBOUND_LOOP_NESTED,
+  OUTBOUND_MALFORMED,
+  OUTBOUND_NO_PEER,
+  OUTBOUND_NO_ROUTE,
+  OUTBOUND_NO_TRANSPORT,
+  OUTBOUND_NO_UNDERLAY_ROUTE,
+  OUTBOUND_NOT_IPV4,
+  OUTBOUND_REFUSED,
+  OUTBOUND_TOO_BIG,
+  OUTBOUND_TTL_ZERO,
+  PEER_BYTES,
+  PEER_DROPS,
+  PEER_PACKETS,
+  REPLY_SUPPRESSED,
+} from './counters.ts';
+import { encapsulatedTos } from './ecn.ts';
+import { Fragmentation } from './fragmentation.ts';
+import { reportedPathMtu } from './icmp-errors.ts';
+import { InnerReplies } from './inner-replies.ts';
+import type { PathState } from './path-state.ts';
+import {
+  type MonotonicMs,
+  type PacketMemory,
+  type PacketSink,
+  type PacketSource,
+  SEND_AGAIN,
+  SEND_DOWN,
+  SEND_FORBIDDEN,
+  SEND_NO_ROUTE,
+  SEND_TOO_BIG,
+  type Waiter,
+} from './ports.ts';
+
+/** RFC 1853 and RFC 2003 leave it to us: enough for every underlay, and not the inner TTL, which traceroute reads. */
+const OUTER_TTL = 64;
+/** How long a full socket buffer may hold up the direction before the packet is dropped. */
+const SINK_WAIT_MS = 50;
+/** A next hop that is no peer of the configuration has no MTU of its own: the kernel's answer decides. */
+const UNLIMITED_MTU = 65_535;
+/** What `#decide` returns where it is no drop reason. */
+const FORWARDED = -1;
+/** Who a packet in the sink's batch belongs to; slots are >= 0. */
+const TAG_REPLY = -1;
+
+export interface OutboundParts {
+  readonly memory: PacketMemory;
+  readonly source: PacketSource;
+  readonly sink: PacketSink;
+  readonly waiter: Waiter;
+  readonly table: ForwardingTable;
+  readonly paths: PathState;
+  readonly counters: Counters;
+  readonly clock: MonotonicMs;
+}
+
+export class Outbound {
+  readonly replies: InnerReplies;
+  readonly #bytes: Uint8Array;
+  readonly #source: PacketSource;
+  readonly #sink: PacketSink;
+  readonly #waiter: Waiter;
+  readonly #table: ForwardingTable;
+  readonly #paths: PathState;
+  readonly #counters: Counters;
+  readonly #fragmentation: Fragmentation;
+  /** Of each packet in the sink's batch: peer slot, and the inner packet it came from. */
+  readonly #tag: Int32Array;
+  readonly #innerOffset: Int32Array;
+  readonly #innerLength: Int32Array;
+  /** Peer of the packet in hand. */
+  #slot = NO_PEER;
+
+  constructor(parts: OutboundParts) {
+    this.#bytes = parts.memory.bytes;
+    this.#source = parts.source;
+    this.#sink = parts.sink;
+    this.#waiter = parts.waiter;
+    this.#table = parts.table;
+    this.#paths = parts.paths;
+    this.#counters = parts.counters;
+    this.replies = new InnerReplies(parts.memory, parts.counters, parts.clock);
+    this.#fragmentation = new Fragmentation(parts.memory, parts.sink.batch);
+    const capacity = parts.sink.batch.packetCapacity;
+    this.#tag = new Int32Array(capacity);
+    this.#innerOffset = new Int32Array(capacity);
+    this.#innerLength = new Int32Array(capacity);
+  }
+
+  /** Runs one batch; returns how many packets it read, 0 where there were none. */
+  step(): number {
+    const { batch } = this.#source;
+    const count = this.#source.receive();
+    if (count === 0) return 0;
+    this.#counters.add(IN_BATCHES, 1);
+    for (let i = 0; i < count; i++) {
+      const reason = this.#decide(batch.offset[i]!, batch.length[i]!);
+      if (reason !== FORWARDED) this.#drop(reason);
+    }
+    this.#flush();
+    this.sendReplies();
+    return count;
+  }
+
+  /** Sends the answers that are queued. */
+  sendReplies(): void {
+    if (this.replies.count === 0) return;
+    const { batch } = this.#sink;
+    this.replies.emit(batch, this.#table.local.outerSource);
+    this.#tag.fill(TAG_REPLY, 0, batch.packetCount);
+    this.#flush();
+  }
+
+  /** `at` is the virtio-net header; the packet follows. Returns FORWARDED or a drop reason. */
+  #decide(at: number, readBytes: number): number {
+    const view = this.#bytes;
+    const inner = at + VIRTIO_NET_HEADER_BYTES;
+    const length = readBytes - VIRTIO_NET_HEADER_BYTES;
+    this.#slot = NO_PEER;
+    this.#counters.add(IN_BYTES, length > 0 ? length : 0);
+    const check = checkIpv4(view, inner, length);
+    if (check !== IPV4_OK) return check === IPV4_NOT_VERSION_4 ? OUTBOUND_NOT_IPV4 : OUTBOUND_MALFORMED;
+    // RFC 2003 §3.1: a packet whose TTL is 0 is not encapsulated.
+    if (ipv4Ttl(view, inner) === 0) return OUTBOUND_TTL_ZERO;
+    if (ipv4Protocol(view, inner) === PROTOCOL_IPIP && this.#isOwnPacket(inner)) return OUTBOUND_LOOP_NESTED;
+    const { peers, local } = this.#table;
+    const destination = ipv4Destination(view, inner);
+    const hop = this.#table.nextHop(destination, ipv4Source(view, inner));
+    if (hop === NO_ROUTE) return OUTBOUND_NO_ROUTE;
+    const gateway = hop === INNER_DESTINATION ? destination : peers.address[hop]!;
+    if (local.has(gateway)) return OUTBOUND_LOOP_LOCAL;
+    if (hop === INNER_DESTINATION) {
+      this.#slot = peers.slotOf(destination);
+      return this.#encapsulate(destination, UNLIMITED_MTU, inner);
+    }
+    this.#slot = hop;
+    if (peers.known[hop] === 0) return OUTBOUND_NO_PEER;
+    if (peers.transport[hop] !== TRANSPORT_IPIP) return OUTBOUND_NO_TRANSPORT;
+    return this.#encapsulate(gateway, peers.mtu[hop]!, inner);
+  }
+
+  /**
+   * RFC 2003 §3.2: nothing of ours is encapsulated again, which happens where the outer packet is routed back
+   * into the device: its source is ours, or its destination is a peer, or is its inner packet's own.
+   */
+  #isOwnPacket(inner: number): boolean {
+    const view = this.#bytes;
+    if (this.#table.local.has(ipv4Source(view, inner))) return true;
+    const destination = ipv4Destination(view, inner);
+    const { peers } = this.#table;
+    if (peers.known[peers.slotOf(destination)] === 1) return true;
+    const headerBytes = ipv4HeaderBytes(view, inner);
+    if (ipv4TotalLength(view, inner) < headerBytes + IPV4_HEADER_BYTES) return false;
+    return ipv4Destination(view, inner + headerBytes) === destination;
+  }
+
+  #encapsulate(destination: number, configuredMtu: number, inner: number): number {
+    const view = this.#bytes;
+    const vnet = inner - VIRTIO_NET_HEADER_BYTES;
+    if ((vnetFlags(view, vnet) & VNET_NEEDS_CHECKSUM) !== 0) finishChecksum(view, vnet);
+    const innerBytes = ipv4TotalLength(view, inner);
+    const mtu = this.#paths.effectiveMtu(this.#slot, configuredMtu);
+    if (this.#paths.takeUnreachable(this.#slot)) this.replies.hostUnreachable(inner, innerBytes);
+    if (innerBytes + IPV4_HEADER_BYTES > mtu) {
+      const innerMtu = Math.max(mtu - IPV4_HEADER_BYTES, MIN_MTU);
+      if (!ipv4DontFragment(view, inner)) return this.#fragment(destination, innerMtu, inner);
+      this.replies.fragmentationNeeded(inner, innerBytes, innerMtu);
+      return OUTBOUND_TOO_BIG;
+    }
+    this.#counters.add(IN_PACKETS, 1);
+    const { batch } = this.#sink;
+    if (!batch.hasRoom(1)) this.#flush();
+    const outer = inner - IPV4_HEADER_BYTES;
+    this.#writeOuterHeader(outer, inner, innerBytes, destination);
+    batch.addPiece(outer, innerBytes + IPV4_HEADER_BYTES);
+    this.#record(batch.endPacket(destination), inner, innerBytes);
+    return FORWARDED;
+  }
+
+  #writeOuterHeader(outer: number, inner: number, innerBytes: number, destination: number): void {
+    const view = this.#bytes;
+    writeIpv4Header(
+      view,
+      outer,
+      encapsulatedTos(ipv4Tos(view, inner)),
+      innerBytes + IPV4_HEADER_BYTES,
+      0,
+      ipv4DontFragment(view, inner) ? IPV4_DF : 0,
+      OUTER_TTL,
+      PROTOCOL_IPIP,
+      this.#table.local.outerSource,
+      destination,
+    );
+  }
+
+  /** Inner fragments, each encapsulated by itself: the exit needs to reassemble nothing (RFC 4459 §3.4). */
+  #fragment(destination: number, innerMtu: number, inner: number): number {
+    const view = this.#bytes;
+    const { batch } = this.#sink;
+    const fragments = this.#fragmentation.countFragments(view, inner, innerMtu);
+    if (fragments === 0) return OUTBOUND_TOO_BIG;
+    // Blobs are as many as the batch holds packets, so a batch begun anew has room for both.
+    if (!batch.hasRoom(fragments * 2) || !this.#fragmentation.hasRoom(fragments)) this.#flush();
+    if (!batch.hasRoom(fragments * 2) || fragments > batch.packetCapacity) return OUTBOUND_TOO_BIG;
+    this.#counters.add(IN_PACKETS, fragments);
+    for (let i = 0; i < fragments; i++) {
+      const blob = this.#fragmentation.writeFragment(view, inner, innerMtu, i, IPV4_HEADER_BYTES);
+      const fragmentBytes = ipv4TotalLength(view, blob + IPV4_HEADER_BYTES);
+      this.#writeOuterHeader(blob, blob + IPV4_HEADER_BYTES, fragmentBytes, destination);
+      this.#record(batch.endPacket(destination), inner, fragmentBytes);
+    }
+    return FORWARDED;
+  }
+
+  #record(packet: number, inner: number, innerBytes: number): void {
+    this.#tag[packet] = this.#slot;
+    this.#innerOffset[packet] = inner;
+    this.#innerLength[packet] = innerBytes;
+  }
+
+  #flush(): void {
+    const { batch } = this.#sink;
+    let next = 0;
+    let waited = false;
+    while (next < batch.packetCount) {
+      const sent = this.#sink.send(next);
+      for (let packet = next; packet < next + sent; packet++) this.#countSent(packet);
+      next += sent;
+      if (next === batch.packetCount) break;
+      if (sent > 0) waited = false;
+      if (this.#sink.failure === SEND_AGAIN && !waited && this.#waiter.waitForSink(SINK_WAIT_MS)) {
+        waited = true;
+        continue;
+      }
+      this.#refused(next++, this.#sink.failure);
+    }
+    batch.clear();
+    this.#fragmentation.clear();
+  }
+
+  #countSent(packet: number): void {
+    const slot = this.#tag[packet]!;
+    if (slot === TAG_REPLY) return;
+    const bytes = this.#innerLength[packet]!;
+    this.#counters.add(OUT_PACKETS, 1);
+    this.#counters.add(OUT_BYTES, bytes);
+    this.#counters.addPeer(slot, PEER_PACKETS, 1);
+    this.#counters.addPeer(slot, PEER_BYTES, bytes);
+  }
+
+  /** The host did not take a packet. */
+  #refused(packet: number, failure: number): void {
+    const slot = this.#tag[packet]!;
+    if (slot === TAG_REPLY) {
+      this.#counters.add(REPLY_SUPPRESSED, 1);
+      return;
+    }
+    const inner = this.#innerOffset[packet]!;
+    const innerBytes = ipv4TotalLength(this.#bytes, inner);
+    if (failure === SEND_TOO_BIG) {
+      // The link is smaller than configured and the kernel does not say by how much: the plateau below.
+      const mtu = reportedPathMtu(0, innerBytes + IPV4_HEADER_BYTES);
+      if (slot > 0) this.#paths.learnMtu(slot, mtu);
+      // What may be fragmented is, from the next packet on.
+      if (ipv4DontFragment(this.#bytes, inner))
+        this.replies.fragmentationNeeded(inner, innerBytes, Math.max(mtu - IPV4_HEADER_BYTES, MIN_MTU));
+    }
+    if (failure === SEND_NO_ROUTE) this.replies.hostUnreachable(inner, innerBytes);
+    this.#counters.drop(dropReason(failure), 1);
+    if (slot !== NO_PEER) this.#counters.addPeer(slot, PEER_DROPS, 1);
+  }
+
+  #drop(reason: number): void {
+    this.#counters.add(IN_PACKETS, 1);
+    this.#counters.drop(reason, 1);
+    if (this.#slot !== NO_PEER) this.#counters.addPeer(this.#slot, PEER_DROPS, 1);
+  }
+}
+
+function dropReason(failure: number): number {
+  switch (failure) {
+    case SEND_AGAIN:
+      return OUTBOUND_BUFFER_FULL;
+    case SEND_TOO_BIG:
+      return OUTBOUND_LINK_MTU;
+    case SEND_NO_ROUTE:
+      return OUTBOUND_NO_UNDERLAY_ROUTE;
+    case SEND_FORBIDDEN:
+      return OUTBOUND_FIREWALL;
+    case SEND_DOWN:
+      return OUTBOUND_LINK_DOWN;
+    default:
+      return OUTBOUND_REFUSED;
+  }
+}
+
+/** Completes the checksum that the kernel left to an offload: the field holds the pseudo-header's sum. */
+function finishChecksum(view: Uint8Array, vnet: number): void {
+  const packet = vnet + VIRTIO_NET_HEADER_BYTES;
+  const start = vnetChecksumStart(view, vnet);
+  const field = packet + start + vnetChecksumOffset(view, vnet);
+  const length = ipv4TotalLength(view, packet) - start;
+  if (length < 2 || field + 2 > packet + start + length) return;
+  writeU16(view, field, ~sumBytes(view, packet + start, length, 0) & 0xffff);
+  // RFC 768: a computed 0 is sent as all ones. For TCP both mean the same.
+  if (readU16(view, field) === 0) writeU16(view, field, 0xffff);
+}
