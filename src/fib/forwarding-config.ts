@@ -1,4 +1,14 @@
 /**
+ * Theory of operation of fib/: the forwarding table as it is told (this file), and as packets ask it.
+ *
+ *   prefix-table      longest-prefix match, changed entry by entry at a cost that does not grow with the table
+ *   peer-table        peers by slot, a small integer for arrays;  peer-groups: next hops and owners, interned
+ *   forwarding-table  outbound: inner destination -> peer
+ *   source-table      inbound: may this peer send this inner source? with a second's grace for old owners
+ *
+ * Each packet thread has tables of its own, compiled from the same configuration and changed between two
+ * batches: no locks, and no packet sees half a change. Questions allocate nothing; changes may.
+ *
  * What crosses from the control plane to the data plane, and nothing else does: a frozen snapshot at start
  * and for resync, and between snapshots changes with consecutive revisions, so that one change costs the
  * same in a table of 100 and of 20,000 prefixes. Applying is idempotent; a gap in the revisions asks for a

@@ -1,7 +1,16 @@
 /**
- * The binding to the C library: every system call of ours goes through here, by koffi, without a compiler.
- * Loaded on first use, so that commands that need no system call of their own do not pay for it.
+ * Theory of operation of io/: the only folder with system calls of its own. It implements dataplane/ports.ts.
  *
+ *   libc  errno  arena       the calls, by koffi without a compiler; memory that both sides see
+ *   tun  raw-socket  waiter  the packet loops' ends: batches in, batches out, waiting
+ *   netns  capture  probe    what the lab looks with: another namespace's frames and echoes
+ *   file-lock                the datastore's lock, released by the kernel when its holder dies
+ *
+ * On the packet path every address and table lies in one Arena, laid at set-up; a call then passes numbers
+ * only, so nothing is allocated. Off it, whatever reads best. The kernel's structures are written at their
+ * offsets; constants are those of little-endian Linux, the same on x86_64 and arm64.
+ *
+ * This file: the binding, loaded on first use, so that commands without system calls do not pay for it.
  * Two kinds of pointer parameter: `void *` takes a Uint8Array (set-up, where convenience counts), `uintptr_t`
  * takes an address as a plain number (the packet loops: no object, no BigInt, nothing allocated per call).
  * A failing call returns -1; `errno()` must be read before the next call on this thread.
