@@ -1,0 +1,473 @@
+/**
+ * Consecutive packets of a flow as one superpacket for the TUN, by the rules of the kernel's GRO
+ * (inet_gro_receive, tcp_gro_receive, udp_gro_receive_segment): append only; IP and TCP headers equal but for
+ * length, id, checksum, sequence number and CWR, FIN, PSH; checksums verified before two packets become one,
+ * because the kernel trusts a superpacket.
+ *
+ *     coalescer.clear();
+ *     for each decapsulated packet: coalescer.add(offset, length, CHECKSUM_UNVERIFIED);
+ *     coalescer.finish(batch);        // one TUN write per run: {virtio-net header, headers, payload}, {payload}, …
+ *
+ * A *run* is one write: a superpacket, or a single packet that passes as it is. Only the newest run of a flow
+ * may grow, and runs leave in the order in which they began, so no flow is ever reordered.
+ *
+ * The 10 bytes before each packet must be free: they become the virtio-net header. Headers are changed once,
+ * in `finish`. A TCP packet that is longer than the overlay MTU and has a partial checksum is a superpacket
+ * that a kernel left whole (a peer on veth, a NIC with GRO; raw sockets tell no segment size): it is handed on
+ * with the segment size that fits the MTU.
+ */
+import { readU16, readU32, writeU16 } from '../wire/bytes.ts';
+import { pseudoHeaderSum, sumBytes } from '../wire/checksum.ts';
+import {
+  IPV4_DF,
+  IPV4_MAX_PACKET_BYTES,
+  IPV4_MIN_HEADER_BYTES,
+  IPV4_OFF_TOS,
+  IPV4_OFF_TTL,
+  ipv4Destination,
+  ipv4Fragment,
+  ipv4HeaderBytes,
+  ipv4Id,
+  ipv4IsFragment,
+  ipv4Protocol,
+  ipv4Source,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  setIpv4TotalLength,
+} from '../wire/ipv4.ts';
+import {
+  checkTcp,
+  TCP_CWR,
+  TCP_FIN,
+  TCP_MIN_HEADER_BYTES,
+  TCP_OFF_ACKNOWLEDGEMENT,
+  TCP_OFF_CHECKSUM,
+  TCP_OFF_DATA_OFFSET,
+  TCP_OFF_FLAGS,
+  TCP_PSH,
+  TCP_RST,
+  TCP_SYN,
+  TCP_URG,
+  tcpFlags,
+  tcpHeaderBytes,
+  tcpSequence,
+} from '../wire/tcp.ts';
+import { UDP_HEADER_BYTES, UDP_OFF_CHECKSUM, UDP_OFF_LENGTH, udpLength } from '../wire/udp.ts';
+import {
+  clearVirtioNetHeader,
+  GSO_ECN,
+  GSO_NONE,
+  GSO_TCPV4,
+  GSO_UDP_L4,
+  VIRTIO_NET_HEADER_BYTES,
+  VNET_NEEDS_CHECKSUM,
+  writeVirtioNetHeader,
+} from '../wire/virtio-net-header.ts';
+import type { PieceBatch } from './ports.ts';
+import type { SumBytes } from './segmentation.ts';
+
+/** What is known of a packet's transport checksum. Unverified packets are looked at: a partial one is recognized. */
+export const CHECKSUM_UNVERIFIED = 0;
+export const CHECKSUM_VALID = 1;
+export const CHECKSUM_PARTIAL = 2;
+
+/** Kernel: UDP_GRO_CNT_MAX. */
+const UDP_RUN_MAX_PACKETS = 64;
+/** The 32-bit word at TCP_OFF_DATA_OFFSET without CWR, FIN and PSH: header length, other flags and window. */
+const TCP_WORD_MASK = ~((TCP_CWR | TCP_FIN | TCP_PSH) << 16);
+const TCP_ENDS_RUN = TCP_FIN | TCP_PSH | TCP_SYN | TCP_RST | TCP_URG;
+
+const BUCKETS = 256;
+const NO_RUN = -1;
+
+export class Coalescer {
+  readonly #view: Uint8Array;
+  readonly #sum: SumBytes;
+  readonly #udp: boolean;
+  #overlayMtu = IPV4_MAX_PACKET_BYTES;
+
+  /** Packets, in the order of `add`. A run's packets are a list through #nextPacket. */
+  #packetCount = 0;
+  readonly #payloadOffset: Int32Array;
+  readonly #payloadBytes: Int32Array;
+  readonly #nextPacket: Int32Array;
+
+  #runCount = 0;
+  /** Packets of run r as they were on the wire: the segments of a superpacket that came whole count. */
+  readonly runPackets: Int32Array;
+  readonly #open: Uint8Array;
+  /** Of the run's first packet: where it begins, and what all of the run share. */
+  readonly #offset: Int32Array;
+  readonly #ipBytes: Int32Array;
+  readonly #headerBytes: Int32Array;
+  readonly #protocol: Uint8Array;
+  readonly #ports: Uint32Array;
+  readonly #segmentBytes: Int32Array;
+  readonly #firstPacket: Int32Array;
+  readonly #lastPacket: Int32Array;
+  readonly #totalBytes: Int32Array;
+  readonly #checksumState: Uint8Array;
+  readonly #nextSequence: Uint32Array;
+  /** FIN and PSH of the packets that were appended. */
+  readonly #addedFlags: Uint8Array;
+  readonly #constantId: Uint8Array;
+  /** Newest run of each bucket of flows, and the next older one of the same bucket. */
+  readonly #bucket = new Int32Array(BUCKETS);
+  readonly #olderRun: Int32Array;
+
+  /** The packet that `add` is looking at. */
+  #at = 0;
+  #length = 0;
+  #packetIpBytes = 0;
+  #packetHeaderBytes = 0;
+  #packetProtocol = 0;
+  #packetPorts = 0;
+  #packetState = CHECKSUM_UNVERIFIED;
+
+  /** `capacity`: packets between two `clear`s. `udp`: whether the TUN takes UDP superpackets (USO, Linux 6.2). */
+  constructor(
+    view: Uint8Array,
+    capacity: number,
+    udp: boolean,
+    sum: SumBytes = (offset, length, initial) => sumBytes(view, offset, length, initial),
+  ) {
+    this.#view = view;
+    this.#sum = sum;
+    this.#udp = udp;
+    this.#payloadOffset = new Int32Array(capacity);
+    this.#payloadBytes = new Int32Array(capacity);
+    this.#nextPacket = new Int32Array(capacity);
+    this.runPackets = new Int32Array(capacity);
+    this.#open = new Uint8Array(capacity);
+    this.#offset = new Int32Array(capacity);
+    this.#ipBytes = new Int32Array(capacity);
+    this.#headerBytes = new Int32Array(capacity);
+    this.#protocol = new Uint8Array(capacity);
+    this.#ports = new Uint32Array(capacity);
+    this.#segmentBytes = new Int32Array(capacity);
+    this.#firstPacket = new Int32Array(capacity);
+    this.#lastPacket = new Int32Array(capacity);
+    this.#totalBytes = new Int32Array(capacity);
+    this.#checksumState = new Uint8Array(capacity);
+    this.#nextSequence = new Uint32Array(capacity);
+    this.#addedFlags = new Uint8Array(capacity);
+    this.#constantId = new Uint8Array(capacity);
+    this.#olderRun = new Int32Array(capacity);
+    this.clear();
+  }
+
+  get runCount(): number {
+    return this.#runCount;
+  }
+
+  setOverlayMtu(bytes: number): void {
+    this.#overlayMtu = bytes;
+  }
+
+  clear(): void {
+    this.#packetCount = 0;
+    this.#runCount = 0;
+    this.#bucket.fill(NO_RUN);
+  }
+
+  /** Takes the packet of `length` bytes (its total length) at `offset`, whose IPv4 header has been checked. */
+  add(offset: number, length: number, checksumState: number): void {
+    this.#at = offset;
+    this.#length = length;
+    this.#packetState = checksumState;
+    if (!this.#readTransport()) {
+      this.#packetState = CHECKSUM_VALID; // or not: there is none that a virtio-net header could point at
+      this.#startRun(NO_RUN, false);
+      return;
+    }
+    const bucket = this.#bucketOfPacket();
+    const run = this.#newestRunOfFlow(bucket);
+    const canMerge = this.#canMerge();
+    if (run !== NO_RUN && this.#open[run] === 1 && canMerge && this.#belongsTo(run)) {
+      this.#append(run);
+      return;
+    }
+    // From here on the packet's own run is the flow's newest, and no older one grows any more.
+    this.#startRun(bucket, canMerge && this.#canGrow());
+  }
+
+  /** Reads where the headers end, and the ports; false where the packet is of no flow that has any. */
+  #readTransport(): boolean {
+    const view = this.#view;
+    const ipBytes = ipv4HeaderBytes(view, this.#at);
+    const transport = this.#at + ipBytes;
+    const protocol = ipv4Protocol(view, this.#at);
+    const bytes = this.#length - ipBytes;
+    this.#packetIpBytes = ipBytes;
+    this.#packetHeaderBytes = ipBytes;
+    this.#packetProtocol = protocol;
+    if (ipv4IsFragment(view, this.#at)) return false;
+    if (protocol === PROTOCOL_TCP && checkTcp(view, transport, bytes))
+      this.#packetHeaderBytes = ipBytes + tcpHeaderBytes(view, transport);
+    else if (protocol === PROTOCOL_UDP && bytes >= UDP_HEADER_BYTES)
+      this.#packetHeaderBytes = ipBytes + UDP_HEADER_BYTES;
+    else return false;
+    this.#packetPorts = readU32(view, transport);
+    if (this.#packetState === CHECKSUM_UNVERIFIED && this.#looksPartial())
+      this.#packetState = CHECKSUM_PARTIAL;
+    return true;
+  }
+
+  #checksumField(): number {
+    return this.#packetProtocol === PROTOCOL_TCP ? TCP_OFF_CHECKSUM : UDP_OFF_CHECKSUM;
+  }
+
+  #pseudoSum(offset: number, protocol: number, transportBytes: number): number {
+    const view = this.#view;
+    return pseudoHeaderSum(ipv4Source(view, offset), ipv4Destination(view, offset), protocol, transportBytes);
+  }
+
+  /**
+   * The checksum field holds just the pseudo-header's sum. One in 65,536 complete checksums looks so too; to
+   * finish that one gives the same value again, so nothing is lost by the mistake.
+   */
+  #looksPartial(): boolean {
+    const field = this.#at + this.#packetIpBytes + this.#checksumField();
+    const pseudo = this.#pseudoSum(this.#at, this.#packetProtocol, this.#length - this.#packetIpBytes);
+    return readU16(this.#view, field) === pseudo;
+  }
+
+  /** Whether a packet of this shape may be part of a run of several at all. */
+  #canMerge(): boolean {
+    const view = this.#view;
+    const payloadBytes = this.#length - this.#packetHeaderBytes;
+    if (this.#packetIpBytes !== IPV4_MIN_HEADER_BYTES || payloadBytes === 0) return false;
+    if (this.#length > this.#overlayMtu) return false;
+    if (this.#packetProtocol === PROTOCOL_TCP) return true;
+    const udp = this.#at + this.#packetIpBytes;
+    return (
+      this.#udp &&
+      udpLength(view, udp) === this.#length - this.#packetIpBytes &&
+      readU16(view, udp + UDP_OFF_CHECKSUM) !== 0
+    );
+  }
+
+  /** Whether a run may go on after this packet as its first. */
+  #canGrow(): boolean {
+    return (
+      this.#packetProtocol === PROTOCOL_UDP ||
+      (tcpFlags(this.#view, this.#at + this.#packetIpBytes) & TCP_ENDS_RUN) === 0
+    );
+  }
+
+  #bucketOfPacket(): number {
+    const view = this.#view;
+    let hash = ipv4Source(view, this.#at) ^ ipv4Destination(view, this.#at) ^ this.#packetPorts;
+    hash ^= hash >>> 16;
+    hash ^= hash >>> 8;
+    return (hash ^ this.#packetProtocol) & (BUCKETS - 1);
+  }
+
+  #newestRunOfFlow(bucket: number): number {
+    const view = this.#view;
+    for (let run = this.#bucket[bucket]!; run !== NO_RUN; run = this.#olderRun[run]!) {
+      const offset = this.#offset[run]!;
+      if (
+        this.#ports[run] === this.#packetPorts &&
+        this.#protocol[run] === this.#packetProtocol &&
+        ipv4Source(view, offset) === ipv4Source(view, this.#at) &&
+        ipv4Destination(view, offset) === ipv4Destination(view, this.#at)
+      )
+        return run;
+    }
+    return NO_RUN;
+  }
+
+  /** Whether the packet continues the run; the checksums are looked at last, since that costs most. */
+  #belongsTo(run: number): boolean {
+    return (
+      this.#ipMatches(run) &&
+      this.#sizeMatches(run) &&
+      (this.#packetProtocol === PROTOCOL_UDP || this.#tcpMatches(run)) &&
+      this.#verified(run)
+    );
+  }
+
+  /** inet_gro_receive: TTL, TOS and DF equal; ids count up by one, or stay the same where DF makes them void (RFC 6864). */
+  #ipMatches(run: number): boolean {
+    const view = this.#view;
+    const first = this.#offset[run]!;
+    const packet = this.#at;
+    const fragment = ipv4Fragment(view, packet);
+    if (
+      view[first + IPV4_OFF_TTL] !== view[packet + IPV4_OFF_TTL] ||
+      view[first + IPV4_OFF_TOS] !== view[packet + IPV4_OFF_TOS] ||
+      ipv4Fragment(view, first) !== fragment
+    )
+      return false;
+    const idStep = (ipv4Id(view, packet) - ipv4Id(view, first)) & 0xffff;
+    const packets = this.runPackets[run]!;
+    if (packets === 1) {
+      this.#constantId[run] = idStep === 0 && (fragment & IPV4_DF) !== 0 ? 1 : 0;
+    }
+    return idStep === (this.#constantId[run] === 1 ? 0 : packets);
+  }
+
+  /** Payload of 1 to the segment size (a shorter one is the last), and no more than IPv4 can say in one packet. */
+  #sizeMatches(run: number): boolean {
+    const payloadBytes = this.#length - this.#packetHeaderBytes;
+    if (this.#packetHeaderBytes !== this.#headerBytes[run]) return false;
+    return (
+      payloadBytes <= this.#segmentBytes[run]! &&
+      this.#totalBytes[run]! + payloadBytes <= IPV4_MAX_PACKET_BYTES
+    );
+  }
+
+  /** tcp_gro_receive: next in sequence, same acknowledgement, window, flags and options; CWR begins a run. */
+  #tcpMatches(run: number): boolean {
+    const view = this.#view;
+    const first = this.#offset[run]! + this.#ipBytes[run]!;
+    const tcp = this.#at + this.#packetIpBytes;
+    if (tcpSequence(view, tcp) !== this.#nextSequence[run] || (tcpFlags(view, tcp) & TCP_CWR) !== 0)
+      return false;
+    const wordChanges = readU32(view, first + TCP_OFF_DATA_OFFSET) ^ readU32(view, tcp + TCP_OFF_DATA_OFFSET);
+    if ((wordChanges & TCP_WORD_MASK) !== 0) return false;
+    if (readU32(view, first + TCP_OFF_ACKNOWLEDGEMENT) !== readU32(view, tcp + TCP_OFF_ACKNOWLEDGEMENT))
+      return false;
+    const end = this.#packetHeaderBytes - this.#packetIpBytes;
+    for (let i = TCP_MIN_HEADER_BYTES; i < end; i++) if (view[first + i] !== view[tcp + i]) return false;
+    return true;
+  }
+
+  /** Both the run's first packet (once) and this one have a right checksum. */
+  #verified(run: number): boolean {
+    if (this.#checksumState[run] === CHECKSUM_UNVERIFIED) {
+      const offset = this.#offset[run]!;
+      const length = this.#headerBytes[run]! + this.#segmentBytes[run]!;
+      if (!this.#checksumRight(offset, this.#ipBytes[run]!, length)) return false;
+      this.#checksumState[run] = CHECKSUM_VALID;
+    }
+    if (this.#packetState === CHECKSUM_UNVERIFIED)
+      return this.#checksumRight(this.#at, this.#packetIpBytes, this.#length);
+    return true;
+  }
+
+  #checksumRight(offset: number, ipBytes: number, length: number): boolean {
+    const transportBytes = length - ipBytes;
+    const pseudo = this.#pseudoSum(offset, this.#packetProtocol, transportBytes);
+    return this.#sum(offset + ipBytes, transportBytes, pseudo) === 0xffff;
+  }
+
+  #append(run: number): void {
+    const packet = this.#addPacket();
+    const payloadBytes = this.#payloadBytes[packet]!;
+    this.#nextPacket[this.#lastPacket[run]!] = packet;
+    this.#lastPacket[run] = packet;
+    this.runPackets[run]! += 1;
+    this.#totalBytes[run]! += payloadBytes;
+    let ends = payloadBytes < this.#segmentBytes[run]!;
+    if (this.#packetProtocol === PROTOCOL_TCP) {
+      const flags = tcpFlags(this.#view, this.#at + this.#packetIpBytes) & (TCP_FIN | TCP_PSH);
+      this.#nextSequence[run]! += payloadBytes;
+      this.#addedFlags[run]! |= flags;
+      ends ||= flags !== 0;
+    } else ends ||= this.runPackets[run]! >= UDP_RUN_MAX_PACKETS;
+    if (ends) this.#open[run] = 0;
+  }
+
+  /** Runs of no flow (`bucket` NO_RUN) are found by nobody. */
+  #startRun(bucket: number, open: boolean): void {
+    const view = this.#view;
+    const packet = this.#addPacket();
+    const run = this.#runCount++;
+    this.#open[run] = open ? 1 : 0;
+    this.#offset[run] = this.#at;
+    this.#ipBytes[run] = this.#packetIpBytes;
+    this.#headerBytes[run] = this.#packetHeaderBytes;
+    this.#protocol[run] = this.#packetProtocol;
+    this.#ports[run] = this.#packetPorts;
+    this.#segmentBytes[run] = this.#length - this.#packetHeaderBytes;
+    this.#firstPacket[run] = packet;
+    this.#lastPacket[run] = packet;
+    this.#totalBytes[run] = this.#length;
+    this.#checksumState[run] = this.#packetState;
+    this.#addedFlags[run] = 0;
+    this.runPackets[run] = 1;
+    if (bucket === NO_RUN) return;
+    this.#olderRun[run] = this.#bucket[bucket]!;
+    this.#bucket[bucket] = run;
+    if (this.#packetProtocol !== PROTOCOL_TCP) return;
+    const payloadBytes = this.#length - this.#packetHeaderBytes;
+    this.#nextSequence[run] = tcpSequence(view, this.#at + this.#packetIpBytes) + payloadBytes;
+    if (this.#length > this.#overlayMtu && this.#packetState === CHECKSUM_PARTIAL) this.#takeSuperpacket(run);
+  }
+
+  #takeSuperpacket(run: number): void {
+    const segmentBytes = this.#overlayMtu - this.#packetHeaderBytes;
+    if (segmentBytes <= 0) return;
+    const payloadBytes = this.#length - this.#packetHeaderBytes;
+    this.#segmentBytes[run] = segmentBytes;
+    this.runPackets[run] = Math.ceil(payloadBytes / segmentBytes);
+  }
+
+  #addPacket(): number {
+    const packet = this.#packetCount++;
+    this.#payloadOffset[packet] = this.#at + this.#packetHeaderBytes;
+    this.#payloadBytes[packet] = this.#length - this.#packetHeaderBytes;
+    this.#nextPacket[packet] = NO_RUN;
+    return packet;
+  }
+
+  /** Writes the headers of each run and adds it to `batch` as one packet; run r becomes packet (batch's count + r). */
+  finish(batch: PieceBatch): void {
+    for (let run = 0; run < this.#runCount; run++) {
+      const offset = this.#offset[run]!;
+      if (this.runPackets[run] === 1) this.#finishSingle(run);
+      else this.#finishSuperpacket(run);
+      let packet = this.#firstPacket[run]!;
+      const firstBytes = this.#headerBytes[run]! + this.#payloadBytes[packet]!;
+      batch.addPiece(offset - VIRTIO_NET_HEADER_BYTES, VIRTIO_NET_HEADER_BYTES + firstBytes);
+      for (packet = this.#nextPacket[packet]!; packet !== NO_RUN; packet = this.#nextPacket[packet]!)
+        batch.addPiece(this.#payloadOffset[packet]!, this.#payloadBytes[packet]!);
+      batch.endPacket(0);
+    }
+  }
+
+  #finishSingle(run: number): void {
+    const vnet = this.#offset[run]! - VIRTIO_NET_HEADER_BYTES;
+    if (this.#checksumState[run] === CHECKSUM_PARTIAL) this.#writeVnet(run, GSO_NONE, 0);
+    else clearVirtioNetHeader(this.#view, vnet);
+  }
+
+  #writeVnet(run: number, gsoType: number, gsoSize: number): void {
+    const field = this.#protocol[run] === PROTOCOL_TCP ? TCP_OFF_CHECKSUM : UDP_OFF_CHECKSUM;
+    writeVirtioNetHeader(
+      this.#view,
+      this.#offset[run]! - VIRTIO_NET_HEADER_BYTES,
+      VNET_NEEDS_CHECKSUM,
+      gsoType,
+      this.#headerBytes[run]!,
+      gsoSize,
+      this.#ipBytes[run]!,
+      field,
+    );
+  }
+
+  /** tcp_gro_complete, udp_gro_complete: the lengths of the whole, FIN and PSH of the last, a partial checksum. */
+  #finishSuperpacket(run: number): void {
+    const view = this.#view;
+    const offset = this.#offset[run]!;
+    const totalBytes = this.#totalBytes[run]!;
+    const transport = offset + this.#ipBytes[run]!;
+    const transportBytes = totalBytes - this.#ipBytes[run]!;
+    const protocol = this.#protocol[run]!;
+    const pseudo = this.#pseudoSum(offset, protocol, transportBytes);
+    setIpv4TotalLength(view, offset, totalBytes);
+    let gsoType = GSO_UDP_L4;
+    if (protocol === PROTOCOL_TCP) {
+      const flags = tcpFlags(view, transport) | this.#addedFlags[run]!;
+      view[transport + TCP_OFF_FLAGS] = flags;
+      writeU16(view, transport + TCP_OFF_CHECKSUM, pseudo);
+      gsoType = (flags & TCP_CWR) === 0 ? GSO_TCPV4 : GSO_TCPV4 | GSO_ECN;
+    } else {
+      writeU16(view, transport + UDP_OFF_LENGTH, transportBytes);
+      writeU16(view, transport + UDP_OFF_CHECKSUM, pseudo);
+    }
+    this.#writeVnet(run, gsoType, this.#segmentBytes[run]!);
+  }
+}
