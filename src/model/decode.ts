@@ -52,21 +52,42 @@ export function decodeResource<K extends Kind>(
   value: unknown,
   reading: Reading,
 ): Decoded<ResourceOf<K>> {
-  const result = schemaOf(kind, reading).safeParse(withoutNulls(value));
-  const problems = result.success ? [] : result.error.issues.flatMap((issue) => problemsOf(issue, value));
-  if (reading === 'strict') problems.push(...identityProblems(kind, value));
-  return result.success && !problems.length
-    ? { ok: true, resource: result.data as ResourceOf<K> }
-    : { ok: false, problems };
+  const decoded = decodeWith(schemaOf(kind, reading), value);
+  const identity = reading === 'strict' ? identityProblems(kind, value) : [];
+  if (decoded.ok && !identity.length) return decoded as Decoded<ResourceOf<K>>;
+  return { ok: false, problems: [...(decoded.ok ? [] : decoded.problems), ...identity] };
 }
 
+/** The same for any schema that is made of `fields.ts`. */
+export function decodeWith<T>(schema: z.ZodType<T>, value: unknown): Decoded<T> {
+  const plain = withoutNulls(value, 0);
+  if (plain === TOO_DEEP)
+    return {
+      ok: false,
+      problems: [{ sort: 'unreadable', path: [], reason: `expected at most ${MAX_DEPTH} levels of nesting` }],
+    };
+  const result = schema.safeParse(plain);
+  if (result.success) return { ok: true, resource: result.data };
+  return { ok: false, problems: result.error.issues.flatMap((issue) => problemsOf(issue, value)) };
+}
+
+const MAX_DEPTH = 100;
+const TOO_DEEP = Symbol('nested too deeply');
+
 /** Go reads null as an absent field; Calico itself prints `creationTimestamp: null`. */
-function withoutNulls(value: unknown): unknown {
+function withoutNulls(value: unknown, depth: number): unknown {
   if (typeof value !== 'object' || value === null) return value;
-  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (depth > MAX_DEPTH) return TOO_DEEP;
+  if (Array.isArray(value)) {
+    const items = value.map((item) => withoutNulls(item, depth + 1));
+    return items.includes(TOO_DEEP) ? TOO_DEEP : items;
+  }
   const kept: Record<string, unknown> = {};
-  for (const [key, field] of Object.entries(value))
-    if (field !== null) Object.defineProperty(kept, key, { value: withoutNulls(field), enumerable: true });
+  for (const [key, field] of Object.entries(value)) {
+    const plain = withoutNulls(field, depth + 1);
+    if (plain === TOO_DEEP) return TOO_DEEP;
+    if (plain !== null) Object.defineProperty(kept, key, { value: plain, enumerable: true });
+  }
   return kept;
 }
 
