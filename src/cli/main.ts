@@ -24,6 +24,43 @@ const OTHER = 'Other';
 
 /** One line a command; the group is the heading of `tortie --help` that it stands under. */
 export const COMMANDS: Readonly<Record<string, CommandEntry & { readonly group: string }>> = {
+  get: { group: RESOURCES, summary: 'Show resources', load: () => import('./commands/get.ts') },
+  apply: {
+    group: RESOURCES,
+    summary: 'Create resources, or put them in place of those that are there',
+    load: () => import('./commands/apply.ts'),
+  },
+  create: {
+    group: RESOURCES,
+    summary: 'Create resources that are not there yet',
+    load: () => import('./commands/create.ts'),
+  },
+  replace: {
+    group: RESOURCES,
+    summary: 'Put resources in place of those that are there',
+    load: () => import('./commands/replace.ts'),
+  },
+  delete: { group: RESOURCES, summary: 'Delete resources', load: () => import('./commands/delete.ts') },
+  label: {
+    group: RESOURCES,
+    summary: 'Set or remove a label of a resource',
+    load: () => import('./commands/label.ts'),
+  },
+  patch: {
+    group: RESOURCES,
+    summary: 'Change part of a resource',
+    load: () => import('./commands/patch.ts'),
+  },
+  convert: {
+    group: RESOURCES,
+    summary: 'Print v1 manifests as v3',
+    load: () => import('./commands/convert.ts'),
+  },
+  validate: {
+    group: RESOURCES,
+    summary: 'Check manifests, without a datastore',
+    load: () => import('./commands/validate.ts'),
+  },
   lab: {
     group: NODE,
     summary: 'Bring up, use, verify and take down a multi-zone lab on this machine',

@@ -2,6 +2,7 @@
  * Resources to the text that Calico stores and prints: keys in Calico's order (`decode.ts` made them so), empty
  * values left out as Go's `omitempty` does, `<`, `>` and `&` escaped as Go's encoding/json does.
  */
+import { inOrder, METADATA_ORDER } from './key-order.ts';
 import type { Kind, Resource } from './resources.ts';
 
 /** Printed although empty: the one string field that Calico did not mark `omitempty`. */
@@ -18,7 +19,7 @@ export function printable(resource: Resource): { readonly [key: string]: Json } 
   const printed = {
     kind,
     apiVersion,
-    metadata: withoutEmpty(metadata, false),
+    metadata: withoutEmpty(inOrder(metadata, METADATA_ORDER), false),
     spec: withoutEmpty(spec, FALSE_IS_ABSENT.has(kind)),
   };
   return (status === undefined ? printed : { ...printed, status: withoutEmpty(status, false) }) as {

@@ -63,7 +63,7 @@ const node = columns<Node>(
 
 const workloadEndpointCells: Readonly<Record<string, (resource: WorkloadEndpoint) => string>> = {
   NAMESPACE: ({ metadata }) => text(metadata.namespace),
-  WORKLOAD: ({ spec }) => text(spec.orchestrator === 'k8s' ? spec.pod : spec.workload),
+  WORKLOAD: ({ spec }) => text(spec.workload || spec.pod),
   NODE: ({ spec }) => spec.node,
   ORCHESTRATOR: ({ spec }) => spec.orchestrator,
   NETWORKS: ({ spec }) => list(spec.ipNetworks),
@@ -115,9 +115,9 @@ const V3: Readonly<Record<Kind, Columns>> = {
     'NAME CLUSTERGUID CLUSTERTYPE CALICOVERSION DATASTOREREADY',
   ),
   IPReservation: columns<IPReservation>(
-    { RESERVEDCIDRS: ({ spec }) => list(spec.reservedCIDRs) },
+    { CIDRS: ({ spec }) => list(spec.reservedCIDRs) },
     'NAME',
-    'NAME RESERVEDCIDRS',
+    'NAME CIDRS',
   ),
 };
 
@@ -153,11 +153,11 @@ export function tableShape(
   kind: Kind,
   dialect: Dialect,
   shown: 'narrow' | 'wide' | readonly string[],
-  allNamespaces: boolean,
+  withNamespace: boolean,
 ): TableShape {
   const { cells, ...standard } = columnsOf(kind, dialect);
   const chosen = typeof shown === 'string' ? standard[shown] : shown;
-  const namespaced = allNamespaces && kind === 'WorkloadEndpoint' && dialect === 'v3' && chosen !== shown;
+  const namespaced = withNamespace && kind === 'WorkloadEndpoint' && dialect === 'v3' && chosen !== shown;
   const headings = namespaced ? ['NAMESPACE', ...chosen] : chosen;
   for (const heading of headings)
     if (!Object.hasOwn(cells, heading))

@@ -1,0 +1,83 @@
+/** `tortie delete KIND NAME…` and `tortie delete -f FILE`. */
+import { TortieError, UsageError } from '../../base/errors.ts';
+import { handler, newCommand, runCommand } from '../command-line.ts';
+import { reportDeleted, reportNothing } from '../output/tally.ts';
+import { kindArgument, type NamedResource, namedInFiles, namedOnCommandLine } from '../resource-arguments.ts';
+import { hasCode, type ResourceClient } from '../resource-client.ts';
+import {
+  addFileOptions,
+  addResourceOptions,
+  dialectOf,
+  type FileOptions,
+  type ResourceOptions,
+  withClient,
+} from '../resource-options.ts';
+
+interface DeleteOptions extends ResourceOptions, FileOptions {
+  readonly skipNotExists?: boolean;
+  readonly dryRun?: boolean;
+}
+
+export function run(argv: readonly string[]): Promise<number> {
+  const command = newCommand('delete', 'Delete resources, by kind and name or by manifest.');
+  command
+    .argument('[kind]', 'ippool, node, wep, …')
+    .argument('[names...]', 'a pool may be named by its CIDR');
+  command.option('-s, --skip-not-exists', 'count what is not there as deleted');
+  command.option('--dry-run', 'say what would be deleted, but delete nothing');
+  addResourceOptions(addFileOptions(command));
+  command.addHelpText(
+    'after',
+    '\nExamples:\n  $ tortie delete ippool 192-168-0-0-16\n  $ tortie delete -f pool.yaml',
+  );
+  command.action(handler(deleteResources));
+  return runCommand(command, argv);
+}
+
+async function deleteResources(
+  kind: string | undefined,
+  names: readonly string[],
+  options: DeleteOptions,
+): Promise<number> {
+  const { filename } = options;
+  if ((kind === undefined) === (filename === undefined))
+    throw new UsageError('tortie delete: expected KIND NAME… or -f FILE', {
+      hint: "See 'tortie delete --help'.",
+    });
+  const targets =
+    kind === undefined
+      ? await namedInFiles(options, options)
+      : namedOnCommandLine(
+          kindArgument(kind, 'failed to execute command'),
+          names.length ? names : [''],
+          dialectOf(options),
+          options,
+        );
+  if (!targets.length) return reportNothing(filename ?? '', options.skipEmpty ?? false);
+  return withClient(options, async (client) => {
+    const errors: TortieError[] = [];
+    for (const target of targets) {
+      try {
+        await deleteOne(client, target, options);
+      } catch (error) {
+        if (!(error instanceof TortieError && /^ERR_(?:RESOURCE|STORE_KEY)/.test(error.code))) throw error;
+        if (!(options.skipNotExists && hasCode(error, 'ERR_RESOURCE_NOT_FOUND'))) errors.push(error);
+      }
+    }
+    return reportDeleted({
+      spellings: targets.map(({ spelling }) => spelling),
+      errors,
+      dryRun: options.dryRun ?? false,
+    });
+  });
+}
+
+async function deleteOne(
+  client: ResourceClient,
+  target: NamedResource,
+  { dryRun }: DeleteOptions,
+): Promise<void> {
+  const id = await client.resolve(target);
+  if (dryRun) await client.getEntry(id);
+  else await client.delete(id, target.resourceVersion);
+}
