@@ -14,7 +14,7 @@ export function slowSegments(superpacket: Uint8Array, gsoSize: number): Uint8Arr
       tos: ip.tos,
       ttl: ip.ttl,
       id: (ip.id + i) % 65_536,
-      fragment: ip.dontFragment ? 0x4000 : 0,
+      fragment: superpacket[6]! * 256, // DF and the reserved bit
       source: ip.source,
       destination: ip.destination,
       options: [...superpacket.slice(20, ip.length)],
