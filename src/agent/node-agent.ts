@@ -23,7 +23,7 @@ import { SysctlMemory } from '../host/sysctl.ts';
 import { flockLock } from '../io/file-lock.ts';
 import { formatIpv4 } from '../ip/ipv4.ts';
 import { type Datastore, DatastoreUnavailableError } from '../store/datastore.ts';
-import type { DataPlane } from './data-plane.ts';
+import type { DataPlane, DataPlaneOptions } from './data-plane.ts';
 import { serveTcp, serveUnix } from './http.ts';
 import { createMetrics } from './metrics.ts';
 import { NodeKeeper } from './node-keeper.ts';
@@ -34,21 +34,14 @@ import { type AgentStatus, STATUS_VERSION } from './status.ts';
 /** How soon a datastore that does not answer at start is asked again. */
 const DATASTORE_RETRY_MS = 500;
 
-export interface DataPlaneOptions {
-  readonly device: string;
-  readonly transport: AgentOptions['transport'];
-  readonly udpPort: number;
-  readonly logger: Logger;
-  readonly onExit: (error: Error) => void;
-}
-
 /** The parts that the agent does not build itself. */
 export interface AgentParts {
   readonly clock: Clock;
   readonly logger: Logger;
   openDatastore(): Promise<Datastore>;
   startDataPlane(options: DataPlaneOptions): Promise<DataPlane>;
-  createAllocator(store: Datastore): AddressAllocator;
+  /** Without one the node has no tunnel address. */
+  createAllocator?(store: Datastore): AddressAllocator;
 }
 
 export function sysctlMemory(options: Pick<AgentOptions, 'runDirectory' | 'node'>): SysctlMemory {
@@ -111,7 +104,7 @@ class NodeAgent {
       node: this.#options.node,
       udpPort: this.#options.transport === 'ipip' ? null : this.#options.udpPort,
       store,
-      allocator: this.#parts.createAllocator(store),
+      allocator: this.#parts.createAllocator?.(store) ?? null,
       clock,
       logger,
     });

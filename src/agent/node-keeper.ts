@@ -19,7 +19,7 @@ export interface NodeKeeperOptions {
   /** null: the node does not take the `udp` transport. */
   readonly udpPort: number | null;
   readonly store: Datastore;
-  readonly allocator: AddressAllocator;
+  readonly allocator: AddressAllocator | null;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -79,7 +79,7 @@ export class NodeKeeper {
     const key = resourceKey('Node', node);
     // A deleted Node stays deleted until the agent is started again, and IPAM gives nothing to a node that is not there.
     if (!(await store.get(key))) return;
-    const tunnelAddress = await allocator.assignTunnelAddress(node);
+    const tunnelAddress = (await allocator?.assignTunnelAddress(node)) ?? null;
     for (;;) {
       const entry = await store.get(key);
       if (!entry) return;

@@ -66,6 +66,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry & { readonly group: 
     summary: 'Bring up, use, verify and take down a multi-zone lab on this machine',
     load: () => import('./commands/lab.ts'),
   },
+  node: {
+    group: NODE,
+    summary: "Run a node's agent, ask how it is, check the host",
+    load: () => import('./commands/node.ts'),
+  },
   version: { group: OTHER, summary: 'Print the version', load: () => import('./commands/version.ts') },
 };
 

@@ -1,0 +1,45 @@
+/** `tortie node run`: the composition root of a node's agent as a process. */
+import { createLogger } from '../../agent/log.ts';
+import { runNodeAgent, sysctlMemory } from '../../agent/node-agent.ts';
+import { type NodeRunFlags, parseAgentOptions } from '../../agent/options.ts';
+import { systemClock } from '../../base/clock.ts';
+import { CAPABILITY, keepOnlyCapabilities } from '../../io/capabilities.ts';
+import { openFromOptions } from '../datastore-options.ts';
+
+interface NodeRunOptions extends NodeRunFlags {
+  readonly datastore?: string;
+  readonly config?: string;
+  readonly logLevel: string;
+  readonly cleanup?: true;
+}
+
+export async function nodeRun(flags: NodeRunOptions): Promise<number> {
+  const options = parseAgentOptions(flags, process.env);
+  if (flags.cleanup) return cleanUpHost(options);
+  // Before anything is opened: this process is replaced by one that may do no more than it needs.
+  keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW]);
+  const logger = createLogger(flags.logLevel, { node: options.node });
+  const stop = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const)
+    process.once(name, () => stop.abort(new Error(`got ${name}`)));
+  await runNodeAgent(
+    options,
+    {
+      clock: systemClock,
+      logger,
+      openDatastore: () => openFromOptions(flags, process.env),
+      startDataPlane: async (parts) => (await import('../../agent/data-plane.ts')).startDataPlane(parts),
+    },
+    stop.signal,
+  );
+  logger.info({}, 'the agent has stopped; its device and routes stay');
+  return 0;
+}
+
+async function cleanUpHost(options: ReturnType<typeof parseAgentOptions>): Promise<number> {
+  const { cleanUp } = await import('../../host/cleanup.ts');
+  const removed = await cleanUp(options.device, sysctlMemory(options));
+  for (const line of removed) process.stderr.write(`Removed ${line}\n`);
+  if (!removed.length) process.stderr.write('Nothing of ours was there\n');
+  return 0;
+}
