@@ -33,7 +33,7 @@ import {
   type WatchOptions,
 } from './datastore.ts';
 import { explainFileError } from './file-errors.ts';
-import { checkKey, checkPrefix, OWN_DIRECTORY } from './file-keys.ts';
+import { checkKey, checkPrefix } from './file-keys.ts';
 import { LogReader, readRevision } from './file-log.ts';
 import { FileTransaction, toRevision } from './file-transaction.ts';
 import { isSettled, keysBelow, readSeen, type Seen } from './file-values.ts';
@@ -124,7 +124,7 @@ export class FileStore implements Datastore {
         clock: this.#options.clock,
         list: () => this.list(prefix),
         settle: async (keys) => {
-          await this.#settle(keys);
+          await this.#adopt(await this.#waitUntilSettled(keys, new Map()));
         },
       },
       Number(from),
@@ -136,7 +136,7 @@ export class FileStore implements Datastore {
 
   /** The state of all keys below the prefix at one revision; undefined where the log moved on too far. */
   async #tryList(prefix: string): Promise<Listing | undefined> {
-    const log = new LogReader(this.#root, readRevision(this.#root));
+    const before = readRevision(this.#root);
     const entries = new Map<string, Entry>();
     const unsettled: string[] = [];
     let count = 0;
@@ -149,23 +149,53 @@ export class FileStore implements Datastore {
       if (count % KEYS_AT_A_TIME === 0) await new Promise(setImmediate);
     }
     for (const [key, entry] of await this.#settle(unsettled)) if (entry) entries.set(key, entry);
+    const revision = this.#catchUp(entries, prefix, before);
+    if (revision === undefined) return undefined;
+    const sorted = [...entries.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+    return { entries: sorted, revision: toRevision(revision) };
+  }
+
+  /** Applies what happened while the files were read; gives the revision that the entries are now at. */
+  #catchUp(entries: Map<string, Entry>, prefix: string, before: number): number | undefined {
+    if (readRevision(this.#root) === before) return before;
+    const log = new LogReader(this.#root, before);
     const changes = log.read();
     if (changes === 'gap') return undefined;
     for (const change of changes) {
       if (!change.key.startsWith(prefix)) continue;
       if (change.type === 'delete') entries.delete(change.key);
-      else entries.set(change.key, { ...change, revision: toRevision(change.revision) });
+      else
+        entries.set(change.key, {
+          key: change.key,
+          value: change.value,
+          revision: toRevision(change.revision),
+        });
     }
-    const sorted = [...entries.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
-    return { entries: sorted, revision: toRevision(log.revision) };
+    return log.revision;
   }
 
   /** Entries of keys whose value and index did not agree: they do soon, or we see to it. */
   async #settle(keys: readonly string[]): Promise<Map<string, Entry | undefined>> {
     const settled = new Map<string, Entry | undefined>();
+    const edited = await this.#waitUntilSettled(keys, settled);
+    try {
+      for (const [key, entry] of await this.#adopt(edited)) settled.set(key, entry);
+    } catch (error) {
+      const explained = explainFileError(error, 'adopt', this.#root);
+      if (!(explained instanceof DatastoreUnavailableError)) throw error;
+      for (const key of edited) settled.set(key, this.#provisional(key));
+    }
+    return settled;
+  }
+
+  /** Leaves a writer the time between its two renames; gives the keys that are still not settled. */
+  async #waitUntilSettled(
+    keys: readonly string[],
+    settled: Map<string, Entry | undefined>,
+  ): Promise<readonly string[]> {
     let rest = keys;
     for (const waitMs of SETTLE_WAITS_MS) {
-      if (rest.length === 0) return settled;
+      if (rest.length === 0) return rest;
       await this.#options.clock.sleep(waitMs);
       rest = rest.filter((key) => {
         const seen = readSeen(this.#root, key);
@@ -173,19 +203,16 @@ export class FileStore implements Datastore {
         return !isSettled(seen);
       });
     }
-    if (rest.length > 0) for (const [key, entry] of await this.#adopt(rest)) settled.set(key, entry);
-    return settled;
+    return rest;
   }
 
+  /** Gives edited values their revisions. */
   async #adopt(keys: readonly string[]): Promise<Map<string, Entry | undefined>> {
-    try {
-      return await this.#transact(ADOPT_TIMEOUT_MS, (transaction) => {
-        return new Map(keys.map((key) => [key, transaction.look(key)]));
-      });
-    } catch (error) {
-      if (!(explainFileError(error, 'adopt', this.#root) instanceof DatastoreUnavailableError)) throw error;
-      return new Map(keys.map((key) => [key, this.#provisional(key)]));
-    }
+    if (keys.length === 0) return new Map();
+    return this.#transact(
+      ADOPT_TIMEOUT_MS,
+      (transaction) => new Map(keys.map((key) => [key, transaction.look(key)])),
+    );
   }
 
   /** What a reader shows that may not (or cannot now) write the index. */
@@ -233,6 +260,3 @@ function expectRevision(key: string, existing: Entry | undefined, expected: Revi
     throw new ConflictError(key, expected, existing);
   return existing;
 }
-
-/** Own files of a store; for those who must know what to leave alone. */
-export { OWN_DIRECTORY };

@@ -3,7 +3,7 @@
  * value that a writer of ours put there. Where the hash is not the value's, somebody edited the value by
  * hand, or a writer is (or died) between its two renames.
  */
-import * as crypto from 'node:crypto';
+import { hash } from 'node:crypto';
 import {
   closeSync,
   constants,
@@ -40,7 +40,7 @@ export function isSettled(seen: Seen): boolean {
 }
 
 export function sha256(data: string | Uint8Array): string {
-  return crypto.createHash('sha256').update(data).digest('hex');
+  return hash('sha256', data);
 }
 
 /** Reads into one buffer that grows: most values are a kilobyte, and a listing reads thousands. */

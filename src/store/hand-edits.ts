@@ -24,6 +24,9 @@ const DELAY_MS = 20;
 /** Where inotify's limits are reached: how often all values are looked at. */
 const SCAN_MS = 5_000;
 
+/** When what could not be given a revision is tried again. */
+const RETRY_MS = 1_000;
+
 /** A scan lets others run after this many keys. */
 const KEYS_AT_A_TIME = 500;
 
@@ -62,12 +65,21 @@ export class HandEdits {
     const edited = new Set<string>();
     for (const path of touched) await this.#lookAt(path, edited);
     if (!this.#complete) this.#touch(this.#top, SCAN_MS);
-    if (edited.size > 0) await this.#files.settle([...edited]);
+    if (edited.size > 0) await this.#settle([...edited]);
   }
 
   close(): void {
     for (const { watcher } of this.#watched.values()) watcher.close();
     this.#watched.clear();
+  }
+
+  async #settle(edited: readonly string[]): Promise<void> {
+    try {
+      await this.#files.settle(edited);
+    } catch {
+      // The lock is held for long, or we may not write here: the log tells us when somebody else has done it.
+      for (const key of edited) this.#touch(key, RETRY_MS);
+    }
   }
 
   /** The prefix without its last slash; empty for the whole store. */
@@ -109,11 +121,11 @@ export class HandEdits {
 
   #heard(directory: string, name: string | null): void {
     if (name !== null && !isKeyName(name)) return;
-    const { root } = this.#files;
     const path = name === null ? directory : join(directory, name);
-    // Above the top there is only one thing to wait for: that the top appears.
-    const below = path.startsWith(`${valuePath(root, this.#top)}/`);
-    this.#touch(below ? path.slice(root === '/' ? 0 : root.length) : this.#top, DELAY_MS);
+    const top = valuePath(this.#files.root, this.#top);
+    if (path.startsWith(`${top}/`)) this.#touch(path.slice(top.length - this.#top.length), DELAY_MS);
+    else if (top === path || top.startsWith(`${path}/`)) this.#touch(this.#top, DELAY_MS);
+    else return; // above the top there is only the top's own path to wait for
     this.#onEvent();
   }
 
@@ -126,19 +138,24 @@ export class HandEdits {
   async #lookAt(path: string, edited: Set<string>): Promise<void> {
     const { root } = this.#files;
     const absolute = valuePath(root, path);
-    for (const [directory, { watcher }] of this.#watched) {
-      if (directory !== absolute && !directory.startsWith(`${absolute}/`)) continue;
-      if (this.#isWatched(directory)) continue;
-      watcher.close();
-      this.#watched.delete(directory);
-    }
-    for (const directory of directoriesBelow(absolute)) this.#watch(directory);
     if (path !== '' && looksEdited(root, path)) edited.add(path);
+    if (statSync(absolute, { throwIfNoEntry: false })?.isFile()) return;
+    if (this.#watched.has(absolute)) this.#dropGone(absolute);
+    for (const directory of directoriesBelow(absolute)) this.#watch(directory);
     let count = 0;
     for (const key of keysBelow(root, `${path}/`)) {
       if (looksEdited(root, key)) edited.add(key);
       count += 1;
       if (count % KEYS_AT_A_TIME === 0) await new Promise(setImmediate);
+    }
+  }
+
+  #dropGone(top: string): void {
+    for (const [directory, { watcher }] of this.#watched) {
+      if (directory !== top && !directory.startsWith(`${top}/`)) continue;
+      if (this.#isWatched(directory)) continue;
+      watcher.close();
+      this.#watched.delete(directory);
     }
   }
 }
