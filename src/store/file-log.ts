@@ -10,7 +10,6 @@ import {
   fdatasyncSync,
   fstatSync,
   ftruncateSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readSync,
@@ -20,6 +19,7 @@ import {
 import { join } from 'node:path';
 import { isMissing } from './file-errors.ts';
 import { OWN_DIRECTORY } from './file-keys.ts';
+import { makeDirectory } from './file-values.ts';
 
 export type LogRecord =
   | { readonly revision: number; readonly type: 'put'; readonly key: string; readonly value: string }
@@ -212,7 +212,7 @@ export class LogWriter {
   /** `floor`: the least revision to go on from where there is no log (its files were deleted). */
   constructor(root: string, floor: () => number) {
     this.#root = root;
-    mkdirSync(logDirectory(root), { recursive: true });
+    makeDirectory(logDirectory(root));
     const newest = segments(root).at(-1);
     this.#first = newest ?? floor() + 1;
     this.#fd = openSync(segmentPath(root, this.#first), newest === undefined ? 'w+' : 'r+');

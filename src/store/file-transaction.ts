@@ -4,7 +4,6 @@
  * a kill -9 after any of them leaves either nothing, or a value that the next one to look adopts as it
  * would a hand-edited one, or a change that lacks only its index (`finish`).
  */
-import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Entry, Revision } from './datastore.ts';
 import { indexPath, OWN_DIRECTORY, valuePath } from './file-keys.ts';
@@ -13,6 +12,7 @@ import {
   indexText,
   isSettled,
   keysBelow,
+  makeDirectory,
   prepareFile,
   readSeen,
   removeFile,
@@ -33,7 +33,7 @@ export class FileTransaction {
   /** The caller holds the lock from before this until after `close`. */
   constructor(root: string) {
     this.#root = root;
-    mkdirSync(join(root, OWN_DIRECTORY, 'keys'), { recursive: true });
+    makeDirectory(join(root, OWN_DIRECTORY, 'keys'));
     this.#log = new LogWriter(root, () => highestIndexed(root));
     this.#finish();
   }

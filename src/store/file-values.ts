@@ -14,6 +14,7 @@ import {
   readSync,
   renameSync,
   rmdirSync,
+  statSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -137,21 +138,39 @@ export function indexText(revision: number, hash: string): string {
   return `{"revision":"${revision}","sha256":"${hash}"}\n`;
 }
 
+/**
+ * Makes a directory and those above it that are missing, and their entries durable. Not mkdir's own recursive
+ * mode: on Node 20 that never ends where making the parent helps nothing, as below /proc.
+ */
+export function makeDirectory(directory: string): void {
+  try {
+    makeOneDirectory(directory);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT' || directory === dirname(directory)) throw error;
+    makeDirectory(dirname(directory));
+    makeOneDirectory(directory);
+  }
+}
+
+/** Two processes may begin a store at the same time: that it is there already is as good. */
+function makeOneDirectory(directory: string): void {
+  try {
+    mkdirSync(directory);
+  } catch (error) {
+    if (errnoOf(error) === 'EEXIST' && statSync(directory, { throwIfNoEntry: false })?.isDirectory()) return;
+    throw error;
+  }
+  syncDirectory(dirname(directory));
+}
+
 /** Puts a prepared file in place of `path`, making its directories. */
 export function replaceFile(prepared: string, path: string): void {
   try {
     renameSync(prepared, path);
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw error;
-    const first = mkdirSync(dirname(path), { recursive: true });
+    makeDirectory(dirname(path));
     renameSync(prepared, path);
-    // The entries of the new directories must survive a power failure as the value itself does.
-    for (
-      let made = dirname(dirname(path));
-      first && made.length >= dirname(first).length;
-      made = dirname(made)
-    )
-      syncDirectory(made);
   }
 }
 

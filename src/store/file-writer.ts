@@ -1,10 +1,10 @@
 /** Waiting for the file datastore's lock. */
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import { DatastoreUnavailableError } from './datastore.ts';
 import { OWN_DIRECTORY } from './file-keys.ts';
+import { makeDirectory } from './file-values.ts';
 import type { FileLock } from './lock.ts';
 
 /** flock cannot wait with a deadline, so it is tried again; a change takes its holder a few milliseconds. */
@@ -19,7 +19,7 @@ export async function withLock<T>(
 ): Promise<T> {
   const lock = await ports.lock();
   const path = join(root, OWN_DIRECTORY, 'lock');
-  mkdirSync(join(root, OWN_DIRECTORY), { recursive: true });
+  makeDirectory(join(root, OWN_DIRECTORY));
   const deadline = ports.clock.monotonicMs() + timeoutMs;
   for (;;) {
     const held = lock.tryAcquire(path);
