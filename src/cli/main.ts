@@ -4,6 +4,8 @@
  * lives; a command's module, and whatever it imports, is loaded when it is used, so that `tortie version`
  * and `tortie get` start quickly. stdout is the result, stderr the talk; exit codes are DESIGN §5's.
  */
+import { realpathSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { TortieError, UsageError } from '../base/errors.ts';
 
 /** A command module exports `run(argv)`: argv are the words after the command's name; it gives the exit code. */
@@ -127,10 +129,18 @@ async function main(argv: readonly string[]): Promise<number> {
   return module.run(rest);
 }
 
-try {
-  process.exitCode = await main(process.argv.slice(2));
-} catch (error) {
-  if (!(error instanceof TortieError)) throw error;
-  process.stderr.write(`${error.message}\n${error.hint ? `${error.hint}\n` : ''}`);
-  process.exitCode = error.exitCode;
+/** One whole run: gives the exit code, with what went wrong on stderr. */
+export async function tortie(argv: readonly string[]): Promise<number> {
+  try {
+    return await main(argv);
+  } catch (error) {
+    if (!(error instanceof TortieError)) throw error;
+    process.stderr.write(`${error.message}\n${error.hint ? `${error.hint}\n` : ''}`);
+    return error.exitCode;
+  }
 }
+
+// Imported by tests, this file runs nothing. The name that npm puts on PATH is a link, hence the real path.
+const started = process.argv[1];
+if (started !== undefined && realpathSync(started) === fileURLToPath(import.meta.url))
+  process.exitCode = await tortie(process.argv.slice(2));
