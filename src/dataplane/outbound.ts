@@ -187,6 +187,7 @@ export class Outbound {
     const gateway = hop === INNER_DESTINATION ? destination : peers.address[hop]!;
     if (local.has(gateway)) return OUTBOUND_LOOP_LOCAL;
     if (hop === INNER_DESTINATION) {
+      if (this.#isRepeated(inner)) return OUTBOUND_LOOP_NESTED;
       this.#slot = peers.slotOf(destination);
       return this.#encapsulate(destination, UNLIMITED_MTU, inner);
     }
@@ -197,18 +198,23 @@ export class Outbound {
   }
 
   /**
-   * RFC 2003 §3.2: nothing of ours is encapsulated again, which happens where the outer packet is routed back
-   * into the device: its source is ours, or its destination is a peer, or is its inner packet's own.
+   * RFC 2003 §3.2: nothing of ours is encapsulated again, which would happen where the outer packet is routed
+   * back into the device: its source is ours, or its destination is a peer.
    */
   #isOwnPacket(inner: number): boolean {
     const view = this.#bytes;
     if (this.#table.local.has(ipv4Source(view, inner))) return true;
-    const destination = ipv4Destination(view, inner);
     const { peers } = this.#table;
-    if (peers.known[peers.slotOf(destination)] === 1) return true;
+    return peers.known[peers.slotOf(ipv4Destination(view, inner))] === 1;
+  }
+
+  /** The same for a route without gateway, where the outer packet has the inner one's destination. */
+  #isRepeated(inner: number): boolean {
+    const view = this.#bytes;
+    if (ipv4Protocol(view, inner) !== PROTOCOL_IPIP) return false;
     const headerBytes = ipv4HeaderBytes(view, inner);
     if (ipv4TotalLength(view, inner) < headerBytes + IPV4_HEADER_BYTES) return false;
-    return ipv4Destination(view, inner + headerBytes) === destination;
+    return ipv4Destination(view, inner + headerBytes) === ipv4Destination(view, inner);
   }
 
   #encapsulate(destination: number, configuredMtu: number, inner: number): number {

@@ -1,0 +1,131 @@
+/** Each direction of the data plane on memory links: packets in, packets out, counters. */
+import {
+  Counters,
+  conservationGap,
+  createCounterMemory,
+  type Direction,
+} from '../../src/dataplane/counters.ts';
+import { IcmpListener } from '../../src/dataplane/icmp-listener.ts';
+import { Inbound } from '../../src/dataplane/inbound.ts';
+import { Outbound } from '../../src/dataplane/outbound.ts';
+import { PathState } from '../../src/dataplane/path-state.ts';
+import { PacketBatch, PieceBatch } from '../../src/dataplane/ports.ts';
+import type { ForwardingConfig } from '../../src/fib/forwarding-config.ts';
+import { ForwardingTable } from '../../src/fib/forwarding-table.ts';
+import { SourceTable } from '../../src/fib/source-table.ts';
+import { MemorySink, MemorySource, MemoryWaiter, PlainMemory } from '../../src/io/memory-links.ts';
+import { ipv4 } from '../../src/ip/ipv4.ts';
+import type { UnderlayMtu } from '../../src/ip/mtu.ts';
+import { prefix } from '../../src/ip/prefix.ts';
+
+/** The node of these tests, a peer of it, and a host that is neither. */
+export const SELF = ipv4('10.0.2.15');
+export const PEER = ipv4('10.0.3.10');
+export const OTHER_PEER = ipv4('10.0.3.11');
+export const STRANGER = ipv4('10.9.9.9');
+
+/** Our block is 192.168.42.64/26, the peer's 192.168.77.128/26: those of the test packets W1 and W3. */
+export const CONFIG: ForwardingConfig = {
+  revision: 1,
+  outerSource: SELF,
+  localAddresses: [SELF],
+  entries: [{ prefix: prefix('192.168.77.128/26'), nextHops: [PEER] }],
+  peers: [
+    { address: PEER, transport: 'ipip', udpPort: 0, mtu: 1500 as UnderlayMtu },
+    { address: OTHER_PEER, transport: 'ipip', udpPort: 0, mtu: 1500 as UnderlayMtu },
+  ],
+  sources: [
+    { prefix: prefix('192.168.0.0/16'), owners: 'any-peer' },
+    { prefix: prefix('192.168.77.128/26'), owners: [PEER] },
+    { prefix: prefix('192.168.42.64/26'), owners: 'local' },
+  ],
+  externalSources: [prefix('172.16.0.0/12')],
+};
+
+const VNET_BYTES = 10;
+
+export const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+
+/** A packet as a TUN delivers it: behind a virtio-net header, all zero unless given. */
+export function fromTun(packet: Uint8Array, vnet: readonly number[] = []): Uint8Array {
+  const bytes = new Uint8Array(VNET_BYTES + packet.length);
+  bytes.set(vnet);
+  bytes.set(packet, VNET_BYTES);
+  return bytes;
+}
+
+function parts(direction: Direction, packets = 8) {
+  const memory = new PlainMemory(4 << 20);
+  const source = new MemorySource(memory, new PacketBatch(memory, packets));
+  const sink = new MemorySink(memory, new PieceBatch(64, 128));
+  const counters = new Counters(direction, createCounterMemory());
+  return {
+    memory,
+    source,
+    sink,
+    counters,
+    waiter: new MemoryWaiter(source),
+    time: { now: 1000 },
+    /** Counters other than 0, without those that every packet moves. */
+    moved: () =>
+      Object.fromEntries(
+        Object.entries(counters.snapshot()).filter(
+          ([name, count]) => count !== 0 && !/_bytes$|_batches$/.test(name),
+        ),
+      ),
+    gap: () => conservationGap(counters.snapshot(), direction),
+  };
+}
+
+export function makeOutbound(config: ForwardingConfig = CONFIG) {
+  const p = parts('outbound');
+  const clock = () => p.time.now;
+  const table = new ForwardingTable(clock);
+  const paths = new PathState(clock);
+  table.peers.onAssign = (slot, address) => p.counters.assignPeer(slot, address);
+  table.replace(config);
+  const outbound = new Outbound({ ...p, table, paths, clock });
+  const errors = new MemorySource(p.memory, new PacketBatch(p.memory, 4, 2048));
+  const listener = new IcmpListener({ ...p, source: errors, table, paths, replies: outbound.replies });
+  return {
+    ...p,
+    table,
+    outbound,
+    /** Runs these packets through in one batch and returns what left because of them. */
+    send(...packets: Uint8Array[]) {
+      for (const packet of packets) p.source.push(packet);
+      const before = p.sink.sent.length;
+      while (outbound.step() > 0);
+      return p.sink.sent.slice(before);
+    },
+    /** An ICMP message from the underlay. */
+    hear(message: Uint8Array) {
+      errors.push(message);
+      const before = p.sink.sent.length;
+      listener.step(() => outbound.sendReplies());
+      return p.sink.sent.slice(before);
+    },
+  };
+}
+
+export function makeInbound(config: ForwardingConfig = CONFIG) {
+  const p = parts('inbound');
+  const table = new SourceTable(() => p.time.now);
+  table.peers.onAssign = (slot, address) => p.counters.assignPeer(slot, address);
+  table.replace(config);
+  const inbound = new Inbound({ ...p, table });
+  return {
+    ...p,
+    table,
+    inbound,
+    /** What the TUN is given for these packets: virtio-net header and inner packet apart. */
+    receive(...packets: Uint8Array[]) {
+      for (const packet of packets) p.source.push(packet);
+      const before = p.sink.sent.length;
+      while (inbound.step() > 0);
+      return p.sink.sent
+        .slice(before)
+        .map(({ bytes }) => ({ vnet: [...bytes.slice(0, VNET_BYTES)], packet: bytes.slice(VNET_BYTES) }));
+    },
+  };
+}
