@@ -5,9 +5,14 @@
  */
 import { formatRoute, type HostEvent, type HostRoute, ROUTE_PROTOCOL } from '../control/ports.ts';
 import { openRouteSocket } from '../io/route-socket.ts';
-import { ipv4FromNumber } from '../ip/ipv4.ts';
 import { formatPrefix, prefixOf } from '../ip/prefix.ts';
-import { type RouteMessage, readNetlinkMessages } from '../wire/rtnetlink.ts';
+import {
+  decodeNetlink,
+  type NetlinkMessage,
+  ROUTE_BLACKHOLE,
+  type RouteMessage,
+  RT_TABLE_MAIN,
+} from '../wire/rtnetlink.ts';
 
 const POLL_MS = 100;
 
@@ -21,9 +26,10 @@ export function followRoutes(
     for (let message = socket.receive(); message !== null; message = socket.receive()) {
       if (message === 'lost') onEvent({ type: 'facts' });
       else
-        readNetlinkMessages(message.bytes, message.offset, message.length, (route) =>
-          onEvent(eventOf(route, nameOf)),
-        );
+        for (const change of decodeNetlink(message.bytes, message.offset, message.length)) {
+          // Other tables are other people's.
+          if (change.kind !== 'route' || change.table === RT_TABLE_MAIN) onEvent(eventOf(change, nameOf));
+        }
     }
   }, POLL_MS);
   signal.addEventListener(
@@ -36,21 +42,22 @@ export function followRoutes(
   );
 }
 
-function eventOf(route: RouteMessage | null, nameOf: (interfaceIndex: number) => string): HostEvent {
-  if (!route || route.protocol !== ROUTE_PROTOCOL) return { type: 'facts' };
-  const own = hostRoute(route, nameOf(route.interfaceIndex));
+function eventOf(change: NetlinkMessage, nameOf: (interfaceIndex: number) => string): HostEvent {
+  if (change.kind !== 'route' || change.protocol !== ROUTE_PROTOCOL) return { type: 'facts' };
+  const own = hostRoute(change, nameOf);
   return {
     type: 'own-route',
-    change: route.change,
+    change: change.change,
     prefix: formatPrefix(own.prefix),
     text: formatRoute(own),
   };
 }
 
-function hostRoute(route: RouteMessage, device: string): HostRoute {
+function hostRoute(route: RouteMessage, nameOf: (interfaceIndex: number) => string): HostRoute {
   const prefix = prefixOf(route.destination, route.prefixLength);
-  if (route.blackhole) return { type: 'blackhole', prefix };
-  if (!route.gateway) return { type: 'workload', prefix, device };
-  const type = route.onlink ? 'encapsulated' : 'plain';
-  return { type, prefix, via: ipv4FromNumber(route.gateway), device };
+  if (route.type === ROUTE_BLACKHOLE) return { type: 'blackhole', prefix };
+  const hop = route.nextHops[0];
+  const device = nameOf(hop?.interfaceIndex ?? 0);
+  if (!hop || hop.gateway === null) return { type: 'workload', prefix, device };
+  return { type: hop.onlink ? 'encapsulated' : 'plain', prefix, via: hop.gateway, device };
 }

@@ -1,86 +1,452 @@
 /**
- * What the kernel multicasts about links, addresses and IPv4 routes (rtnetlink(7)), as far as a follower needs it.
- * Netlink is in the host's byte order, little-endian on every machine that we run on; addresses in it are in
- * network order.
+ * rtnetlink(7): what the kernel says about links, IPv4 addresses and IPv4 routes, and the requests for it.
+ * Headers are in the host's byte order, little-endian on every machine that we run on; addresses within are in
+ * network order. Decoding is total: a message that is cut off ends the datagram, an attribute that is cut off
+ * its message; what we do not know is handed on as `other`, or left out of the message that it belongs to.
  */
-import { readU32 } from './bytes.ts';
+import type { Ipv4 } from '../ip/ipv4.ts';
+import { readU32, writeU32 } from './bytes.ts';
+import { formatMac, MAC_BYTES } from './ethernet.ts';
 
-const NLMSG_HEADER_BYTES = 16;
-const RTMSG_BYTES = 12;
+const MESSAGE_HEADER_BYTES = 16;
+const ATTRIBUTE_HEADER_BYTES = 4;
+const ALIGNMENT = 4;
+
+const NLMSG_ERROR = 2;
+const NLMSG_DONE = 3;
+const NLMSG_OVERRUN = 4;
+const RTM_NEWLINK = 16;
+const RTM_DELLINK = 17;
+const RTM_GETLINK = 18;
+const RTM_NEWADDR = 20;
+const RTM_DELADDR = 21;
+const RTM_GETADDR = 22;
 const RTM_NEWROUTE = 24;
 const RTM_DELROUTE = 25;
+const RTM_GETROUTE = 26;
+
+const NLM_F_REQUEST = 0x1;
+const NLM_F_ACK = 0x4;
+const NLM_F_DUMP = 0x300;
+const NLM_F_REPLACE = 0x100;
+const NLM_F_CREATE = 0x400;
+/** The dump was interrupted by a change and must be asked for again. */
+const NLM_F_DUMP_INTR = 0x10;
+
+const AF_UNSPEC = 0;
 const AF_INET = 2;
-const RT_TABLE_MAIN = 254;
-const RTN_BLACKHOLE = 6;
-const RTNH_F_ONLINK = 4;
+const IFINFO_BYTES = 16;
+const IFADDR_BYTES = 8;
+const RTMSG_BYTES = 12;
+const RTNEXTHOP_BYTES = 8;
+
+const IFLA_ADDRESS = 1;
+const IFLA_IFNAME = 3;
+const IFLA_MTU = 4;
+const IFLA_MASTER = 10;
+const IFLA_LINKINFO = 18;
+const IFLA_INFO_KIND = 1;
+const IFA_ADDRESS = 1;
+const IFA_LOCAL = 2;
 const RTA_DST = 1;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
+const RTA_PRIORITY = 6;
+const RTA_PREFSRC = 7;
+const RTA_METRICS = 8;
+const RTA_MULTIPATH = 9;
+const RTA_TABLE = 15;
+const RTAX_MTU = 2;
+/** Attribute types carry two flags on top (nested, network order). */
+const ATTRIBUTE_TYPE_MASK = 0x3fff;
 
-/** A route of the main IPv4 table came or went. */
-export interface RouteMessage {
-  readonly change: 'set' | 'deleted';
-  readonly protocol: number;
-  readonly blackhole: boolean;
-  readonly onlink: boolean;
-  readonly destination: number;
-  readonly prefixLength: number;
-  /** 0 where there is none. */
-  readonly gateway: number;
-  /** Index of the outgoing interface; 0 where there is none. */
+export const RT_TABLE_MAIN = 254;
+export const RT_TABLE_LOCAL = 255;
+export const ROUTE_UNICAST = 1;
+export const ROUTE_LOCAL = 2;
+export const ROUTE_BLACKHOLE = 6;
+export const SCOPE_UNIVERSE = 0;
+export const SCOPE_LINK = 253;
+
+const IFF_UP = 0x1;
+const IFF_RUNNING = 0x40;
+const RTNH_F_DEAD = 1;
+const RTNH_F_ONLINK = 4;
+const RTNH_F_LINKDOWN = 16;
+
+export type Change = 'set' | 'deleted';
+
+export interface LinkMessage {
+  readonly kind: 'link';
+  readonly change: Change;
+  readonly index: number;
+  readonly name: string;
+  readonly up: boolean;
+  /** Up, and its carrier there. */
+  readonly running: boolean;
+  readonly mtu: number;
+  /** Index of the bridge or bond that it belongs to; 0 where there is none. */
+  readonly master: number;
+  /** `ipip`, `tun`, `veth` …; empty for hardware. */
+  readonly type: string;
+  /** Empty where it has none. */
+  readonly mac: string;
+}
+
+export interface AddressMessage {
+  readonly kind: 'address';
+  readonly change: Change;
   readonly interfaceIndex: number;
+  readonly address: Ipv4;
+  readonly prefixLength: number;
+  readonly scope: number;
 }
 
-/** Calls `onMessage` per message in a datagram: with the route, or with null for a link's or an address' change. */
-export function readNetlinkMessages(
+export interface RouteNextHop {
+  /** null: the destination is on the link. */
+  readonly gateway: Ipv4 | null;
+  /** 0 where the route names no device. */
+  readonly interfaceIndex: number;
+  readonly onlink: boolean;
+  /** Its link is down or has no carrier: the kernel may pass it over. */
+  readonly dead: boolean;
+  readonly weight: number;
+}
+
+export interface RouteMessage {
+  readonly kind: 'route';
+  readonly change: Change;
+  readonly destination: Ipv4;
+  readonly prefixLength: number;
+  readonly table: number;
+  readonly protocol: number;
+  readonly scope: number;
+  /** ROUTE_UNICAST, ROUTE_BLACKHOLE … */
+  readonly type: number;
+  /** 0 is the most preferred, and what routes without a metric have. */
+  readonly priority: number;
+  readonly preferredSource: Ipv4 | null;
+  /** 0 where the route does not set one. */
+  readonly mtu: number;
+  /** One, or the paths of a multipath route; none for a blackhole. */
+  readonly nextHops: readonly RouteNextHop[];
+}
+
+export type NetlinkMessage =
+  | LinkMessage
+  | AddressMessage
+  | RouteMessage
+  /** End of a dump. `interrupted`: the tables changed meanwhile, ask again. */
+  | { readonly kind: 'done'; readonly sequence: number; readonly interrupted: boolean }
+  /** Answer to a request: 0 is an acknowledgement, else the errno, positive. */
+  | { readonly kind: 'error'; readonly sequence: number; readonly errno: number }
+  /** Messages were lost: ask for everything again. */
+  | { readonly kind: 'overrun' }
+  | { readonly kind: 'other'; readonly type: number };
+
+/** A range of bytes, and how to read numbers in it. */
+interface Range {
+  readonly view: DataView;
+  readonly bytes: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+}
+
+function aligned(length: number): number {
+  return (length + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
+}
+
+/** The messages of one datagram of `length` bytes at `offset`. */
+export function decodeNetlink(
   bytes: Uint8Array,
-  offset: number,
-  length: number,
-  onMessage: (route: RouteMessage | null) => void,
-): void {
-  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  offset = 0,
+  length = bytes.length - offset,
+): NetlinkMessage[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const end = offset + length;
-  for (let at = offset; at + NLMSG_HEADER_BYTES <= end; ) {
+  const messages: NetlinkMessage[] = [];
+  for (let at = offset; at + MESSAGE_HEADER_BYTES <= end; ) {
     const size = view.getUint32(at, true);
-    if (size < NLMSG_HEADER_BYTES || at + size > end) return;
-    const type = view.getUint16(at + 4, true);
-    if (type !== RTM_NEWROUTE && type !== RTM_DELROUTE) onMessage(null);
-    else {
-      const route = readRoute(bytes, view, at + NLMSG_HEADER_BYTES, at + size, type === RTM_NEWROUTE);
-      if (route) onMessage(route);
-    }
-    at += (size + 3) & ~3;
+    if (size < MESSAGE_HEADER_BYTES || at + size > end) break;
+    messages.push(decodeMessage({ view, bytes, start: at, end: at + size }));
+    at += aligned(size);
+  }
+  return messages;
+}
+
+function decodeMessage(range: Range): NetlinkMessage {
+  const { view, bytes, start, end } = range;
+  const type = view.getUint16(start + 4, true);
+  const sequence = view.getUint32(start + 8, true);
+  const body: Range = { view, bytes, start: start + MESSAGE_HEADER_BYTES, end };
+  switch (type) {
+    case NLMSG_DONE:
+      return {
+        kind: 'done',
+        sequence,
+        interrupted: (view.getUint16(start + 6, true) & NLM_F_DUMP_INTR) !== 0,
+      };
+    case NLMSG_ERROR:
+      return body.start + 4 > end
+        ? { kind: 'other', type }
+        : { kind: 'error', sequence, errno: Math.abs(view.getInt32(body.start, true)) };
+    case NLMSG_OVERRUN:
+      return { kind: 'overrun' };
+    case RTM_NEWLINK:
+    case RTM_DELLINK:
+      return decodeLink(body, type === RTM_NEWLINK ? 'set' : 'deleted') ?? { kind: 'other', type };
+    case RTM_NEWADDR:
+    case RTM_DELADDR:
+      return decodeAddress(body, type === RTM_NEWADDR ? 'set' : 'deleted') ?? { kind: 'other', type };
+    case RTM_NEWROUTE:
+    case RTM_DELROUTE:
+      return decodeRoute(body, type === RTM_NEWROUTE ? 'set' : 'deleted') ?? { kind: 'other', type };
+    default:
+      return { kind: 'other', type };
   }
 }
 
-/** undefined for routes of other tables and families. */
-function readRoute(
-  bytes: Uint8Array,
-  view: DataView,
-  offset: number,
-  end: number,
-  isNew: boolean,
-): RouteMessage | undefined {
-  if (offset + RTMSG_BYTES > end) return undefined;
-  if (bytes[offset] !== AF_INET || bytes[offset + 4] !== RT_TABLE_MAIN) return undefined;
-  let [destination, gateway, interfaceIndex] = [0, 0, 0];
-  for (let at = offset + RTMSG_BYTES; at + 4 <= end; ) {
+/** Attribute type -> its value; of repeated ones the last. */
+function attributesOf({ view, bytes, end }: Range, start: number): Map<number, Range> {
+  const attributes = new Map<number, Range>();
+  for (let at = start; at + ATTRIBUTE_HEADER_BYTES <= end; ) {
     const size = view.getUint16(at, true);
-    const type = view.getUint16(at + 2, true);
-    if (size < 4 || at + size > end) break;
-    if (size >= 8 && type === RTA_DST) destination = readU32(bytes, at + 4);
-    else if (size >= 8 && type === RTA_GATEWAY) gateway = readU32(bytes, at + 4);
-    else if (size >= 8 && type === RTA_OIF) interfaceIndex = view.getUint32(at + 4, true);
-    at += (size + 3) & ~3;
+    if (size < ATTRIBUTE_HEADER_BYTES || at + size > end) break;
+    const type = view.getUint16(at + 2, true) & ATTRIBUTE_TYPE_MASK;
+    attributes.set(type, { view, bytes, start: at + ATTRIBUTE_HEADER_BYTES, end: at + size });
+    at += aligned(size);
   }
+  return attributes;
+}
+
+/** Host order; 0 where the attribute is missing or too short. */
+function integer(attribute: Range | undefined): number {
+  if (attribute === undefined || attribute.start + 4 > attribute.end) return 0;
+  return attribute.view.getUint32(attribute.start, true);
+}
+
+/** Network order; null where the attribute is missing or too short. */
+function address(attribute: Range | undefined): Ipv4 | null {
+  if (attribute === undefined || attribute.start + 4 > attribute.end) return null;
+  return readU32(attribute.bytes, attribute.start) as Ipv4;
+}
+
+/** Up to the terminating zero. */
+function text(attribute: Range | undefined): string {
+  if (attribute === undefined) return '';
+  const value = attribute.bytes.slice(attribute.start, attribute.end);
+  const zero = value.indexOf(0);
+  return new TextDecoder().decode(zero < 0 ? value : value.subarray(0, zero));
+}
+
+function decodeLink(body: Range, change: Change): LinkMessage | undefined {
+  const { view, start, end } = body;
+  if (start + IFINFO_BYTES > end) return undefined;
+  const flags = view.getUint32(start + 8, true);
+  const attributes = attributesOf(body, start + IFINFO_BYTES);
+  const info = attributes.get(IFLA_LINKINFO);
+  const mac = attributes.get(IFLA_ADDRESS);
   return {
-    change: isNew ? 'set' : 'deleted',
-    protocol: bytes[offset + 5]!,
-    blackhole: bytes[offset + 7] === RTN_BLACKHOLE,
-    onlink: (view.getUint32(offset + 8, true) & RTNH_F_ONLINK) !== 0,
-    destination,
-    prefixLength: bytes[offset + 1]!,
-    gateway,
-    interfaceIndex,
+    kind: 'link',
+    change,
+    index: view.getInt32(start + 4, true),
+    name: text(attributes.get(IFLA_IFNAME)),
+    up: (flags & IFF_UP) !== 0,
+    running: (flags & IFF_RUNNING) !== 0,
+    mtu: integer(attributes.get(IFLA_MTU)),
+    master: integer(attributes.get(IFLA_MASTER)),
+    type: info === undefined ? '' : text(attributesOf(info, info.start).get(IFLA_INFO_KIND)),
+    mac: mac !== undefined && mac.end - mac.start === MAC_BYTES ? formatMac(mac.bytes, mac.start) : '',
   };
+}
+
+function decodeAddress(body: Range, change: Change): AddressMessage | undefined {
+  const { view, bytes, start, end } = body;
+  if (start + IFADDR_BYTES > end || bytes[start] !== AF_INET) return undefined;
+  const attributes = attributesOf(body, start + IFADDR_BYTES);
+  // IFA_LOCAL is ours; IFA_ADDRESS is the peer's on a point-to-point link and the same elsewhere.
+  const own = address(attributes.get(IFA_LOCAL)) ?? address(attributes.get(IFA_ADDRESS));
+  if (own === null) return undefined;
+  return {
+    kind: 'address',
+    change,
+    interfaceIndex: view.getUint32(start + 4, true),
+    address: own,
+    prefixLength: bytes[start + 1]!,
+    scope: bytes[start + 3]!,
+  };
+}
+
+function decodeRoute(body: Range, change: Change): RouteMessage | undefined {
+  const { view, bytes, start, end } = body;
+  if (start + RTMSG_BYTES > end || bytes[start] !== AF_INET) return undefined;
+  const attributes = attributesOf(body, start + RTMSG_BYTES);
+  const metrics = attributes.get(RTA_METRICS);
+  const flags = view.getUint32(start + 8, true);
+  return {
+    kind: 'route',
+    change,
+    destination: address(attributes.get(RTA_DST)) ?? (0 as Ipv4),
+    prefixLength: bytes[start + 1]!,
+    // The byte in the header holds tables up to 255; the attribute, where it is there, holds any.
+    table: integer(attributes.get(RTA_TABLE)) || bytes[start + 4]!,
+    protocol: bytes[start + 5]!,
+    scope: bytes[start + 6]!,
+    type: bytes[start + 7]!,
+    priority: integer(attributes.get(RTA_PRIORITY)),
+    preferredSource: address(attributes.get(RTA_PREFSRC)),
+    mtu: metrics === undefined ? 0 : integer(attributesOf(metrics, metrics.start).get(RTAX_MTU)),
+    nextHops: decodeNextHops(attributes, flags),
+  };
+}
+
+function nextHop(
+  attributes: ReadonlyMap<number, Range>,
+  index: number,
+  flags: number,
+  weight: number,
+): RouteNextHop {
+  return {
+    gateway: address(attributes.get(RTA_GATEWAY)),
+    interfaceIndex: index,
+    onlink: (flags & RTNH_F_ONLINK) !== 0,
+    dead: (flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN)) !== 0,
+    weight,
+  };
+}
+
+function decodeNextHops(attributes: ReadonlyMap<number, Range>, flags: number): RouteNextHop[] {
+  const multipath = attributes.get(RTA_MULTIPATH);
+  if (multipath === undefined) {
+    const single = nextHop(attributes, integer(attributes.get(RTA_OIF)), flags, 1);
+    return single.gateway === null && single.interfaceIndex === 0 ? [] : [single];
+  }
+  const { view, bytes, end } = multipath;
+  const hops: RouteNextHop[] = [];
+  for (let at = multipath.start; at + RTNEXTHOP_BYTES <= end; ) {
+    const size = view.getUint16(at, true);
+    if (size < RTNEXTHOP_BYTES || at + size > end) break;
+    const own = attributesOf({ view, bytes, start: at, end: at + size }, at + RTNEXTHOP_BYTES);
+    // rtnh_hops is the weight less one.
+    hops.push(nextHop(own, view.getInt32(at + 4, true), bytes[at + 2]!, bytes[at + 3]! + 1));
+    at += aligned(size);
+  }
+  return hops;
+}
+
+interface Attribute {
+  readonly type: number;
+  readonly value: Uint8Array;
+}
+
+function request(
+  type: number,
+  flags: number,
+  sequence: number,
+  head: Uint8Array,
+  attributes: Attribute[],
+): Uint8Array {
+  const size = attributes.reduce(
+    (sum, { value }) => sum + aligned(ATTRIBUTE_HEADER_BYTES + value.length),
+    MESSAGE_HEADER_BYTES + head.length,
+  );
+  const bytes = new Uint8Array(size);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, size, true);
+  view.setUint16(4, type, true);
+  view.setUint16(6, flags, true);
+  view.setUint32(8, sequence, true);
+  bytes.set(head, MESSAGE_HEADER_BYTES);
+  let at = MESSAGE_HEADER_BYTES + head.length;
+  for (const attribute of attributes) {
+    view.setUint16(at, ATTRIBUTE_HEADER_BYTES + attribute.value.length, true);
+    view.setUint16(at + 2, attribute.type, true);
+    bytes.set(attribute.value, at + ATTRIBUTE_HEADER_BYTES);
+    at += aligned(ATTRIBUTE_HEADER_BYTES + attribute.value.length);
+  }
+  return bytes;
+}
+
+const DUMPS = {
+  links: { type: RTM_GETLINK, headBytes: IFINFO_BYTES, family: AF_UNSPEC },
+  addresses: { type: RTM_GETADDR, headBytes: IFADDR_BYTES, family: AF_INET },
+  routes: { type: RTM_GETROUTE, headBytes: RTMSG_BYTES, family: AF_INET },
+} as const;
+
+/** Asks for a whole table; the answer ends with `done`. */
+export function encodeDump(what: keyof typeof DUMPS, sequence: number): Uint8Array {
+  const { type, headBytes, family } = DUMPS[what];
+  const head = new Uint8Array(headBytes);
+  head[0] = family;
+  return request(type, NLM_F_REQUEST | NLM_F_DUMP, sequence, head, []);
+}
+
+function addressValue(value: Ipv4): Uint8Array {
+  const bytes = new Uint8Array(4);
+  writeU32(bytes, 0, value);
+  return bytes;
+}
+
+function integerValue(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value, true);
+  return bytes;
+}
+
+/** Asks which route a packet to `destination` would take; the answer is one route message or an error. */
+export function encodeRouteLookup(destination: Ipv4, sequence: number): Uint8Array {
+  const head = new Uint8Array(RTMSG_BYTES);
+  head[0] = AF_INET;
+  head[1] = 32;
+  const attributes = [{ type: RTA_DST, value: addressValue(destination) }];
+  return request(RTM_GETROUTE, NLM_F_REQUEST, sequence, head, attributes);
+}
+
+function encodeMultipath(hops: readonly RouteNextHop[]): Uint8Array {
+  const entries = hops.map((hop) => {
+    const gateway = hop.gateway === null ? 0 : 8;
+    const bytes = new Uint8Array(RTNEXTHOP_BYTES + gateway);
+    const view = new DataView(bytes.buffer);
+    view.setUint16(0, bytes.length, true);
+    bytes[2] = hop.onlink ? RTNH_F_ONLINK : 0;
+    bytes[3] = hop.weight - 1;
+    view.setInt32(4, hop.interfaceIndex, true);
+    if (hop.gateway !== null) {
+      view.setUint16(8, 8, true);
+      view.setUint16(10, RTA_GATEWAY, true);
+      writeU32(bytes, 12, hop.gateway);
+    }
+    return bytes;
+  });
+  return Uint8Array.from(entries.flatMap((entry) => [...entry]));
+}
+
+function metricsValue(mtu: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, 8, true);
+  view.setUint16(2, RTAX_MTU, true);
+  view.setUint32(4, mtu, true);
+  return bytes;
+}
+
+/** Puts a route into the table in place of one with the same destination and priority, or takes it away. Acknowledged. */
+export function encodeRoute(route: Omit<RouteMessage, 'kind'>, sequence: number): Uint8Array {
+  const head = new Uint8Array(RTMSG_BYTES);
+  const hop = route.nextHops.length === 1 ? route.nextHops[0] : undefined;
+  const table = route.table > 255 ? 0 : route.table;
+  head.set([AF_INET, route.prefixLength, 0, 0, table, route.protocol, route.scope, route.type]);
+  if (hop?.onlink) new DataView(head.buffer).setUint32(8, RTNH_F_ONLINK, true);
+  const attributes: Attribute[] = [{ type: RTA_TABLE, value: integerValue(route.table) }];
+  const add = (type: number, value: Uint8Array) => attributes.push({ type, value });
+  if (route.prefixLength > 0) add(RTA_DST, addressValue(route.destination));
+  if (hop !== undefined && hop.gateway !== null) add(RTA_GATEWAY, addressValue(hop.gateway));
+  if (hop !== undefined && hop.interfaceIndex !== 0) add(RTA_OIF, integerValue(hop.interfaceIndex));
+  if (route.priority !== 0) add(RTA_PRIORITY, integerValue(route.priority));
+  if (route.preferredSource !== null) add(RTA_PREFSRC, addressValue(route.preferredSource));
+  if (route.mtu !== 0) add(RTA_METRICS, metricsValue(route.mtu));
+  if (route.nextHops.length > 1) add(RTA_MULTIPATH, encodeMultipath(route.nextHops));
+  const set = route.change === 'set';
+  const flags = NLM_F_REQUEST | NLM_F_ACK | (set ? NLM_F_CREATE | NLM_F_REPLACE : 0);
+  return request(set ? RTM_NEWROUTE : RTM_DELROUTE, flags, sequence, head, attributes);
 }
