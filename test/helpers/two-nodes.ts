@@ -29,6 +29,8 @@ export interface TwoNodes {
   planes: { a: DataPlane; b: DataPlane };
   /** Runs a command in a namespace, with a deadline. */
   run(namespace: string, command: string, ...words: string[]): string;
+  /** Starts a new data plane on a node whose own was stopped. */
+  restart(node: 'a' | 'b'): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -108,6 +110,10 @@ export async function makeTwoNodes(tag: string, mtu = 1500): Promise<TwoNodes> {
     router,
     planes,
     run,
+    async restart(node) {
+      planes[node] = await start(node === 'a' ? a : b);
+      await planes[node].replace(configOf(node));
+    },
     async close() {
       await planes.a.stop();
       await planes.b.stop();
