@@ -11,13 +11,16 @@ import {
 } from './ports.ts';
 
 /**
- * The steps that make `observed` like `desired`. Device first (routes by it need it up), then packet rules
+ * The steps that make `observed` like `desired`: settings, then routes. Device first (routes by it need it up), then packet rules
  * (nothing may leave untranslated), then routes; each route by one replace, so that a mode flip has no moment
  * without a route.
  */
 export function diff(desired: HostState, observed: HostState): PlanStep[] {
-  const keys = new Set([...desired.routes.keys(), ...observed.routes.keys()]);
-  return [...diffSettings(desired, observed), ...diffRoutes(keys, desired.routes, observed.routes)];
+  return [...diffSettings(desired, observed), ...diffAllRoutes(desired.routes, observed.routes)];
+}
+
+export function diffAllRoutes(desired: HostState['routes'], observed: HostState['routes']): PlanStep[] {
+  return diffRoutes(new Set([...desired.keys(), ...observed.keys()]), desired, observed);
 }
 
 /** All but the routes. */
@@ -128,7 +131,16 @@ export class ObservedState {
     else if (step.op === 'delete-route') this.routes.delete(formatPrefix(step.prefix));
     else if (step.op === 'set-sysctl') this.sysctls.set(step.name, step.value);
     else if (step.op === 'set-rules') this.rules = step.rules;
-    else if (this.device) this.device = afterDeviceStep(this.device, step);
+    else if (this.device) {
+      this.device = afterDeviceStep(this.device, step);
+      if (step.op === 'delete-address' && !this.device.addresses.length) this.#forgetRoutesBy(step.device);
+    }
+  }
+
+  /** With an interface's last address the kernel takes the routes by it away, and tells nobody. */
+  #forgetRoutesBy(device: string): void {
+    for (const [key, route] of this.routes)
+      if ('device' in route && route.device === device) this.routes.delete(key);
   }
 }
 

@@ -19,7 +19,7 @@ import type { Datastore, Listing, Revision, WatchEvent } from '../store/datastor
 import { ClusterView, type ViewChange } from './cluster-view.ts';
 import type { NodeSettings } from './contributions.ts';
 import { type DesiredChange, DesiredState } from './desired-state.ts';
-import { diff, diffRoutes, diffSettings, formatPlan, ObservedState } from './plan.ts';
+import { diffAllRoutes, diffRoutes, diffSettings, formatPlan, ObservedState } from './plan.ts';
 import { type FailedStep, formatRoute, type HostEvent, type HostNetwork, type PlanStep } from './ports.ts';
 
 /** Felix looks at its routes every 90 s and at its device every 10 s. */
@@ -296,21 +296,26 @@ export class Reconciler {
     const unknown = [...wanted.sysctls.keys()].filter((name) => !observed.sysctls.has(name));
     if (what !== 'all' && unknown.length)
       for (const [name, value] of await host.readSysctls(unknown)) observed.sysctls.set(name, value);
-    const steps =
-      what === 'all'
-        ? diff(desired.host(), observed)
-        : [...diffSettings(wanted, observed), ...diffRoutes(what, desired.routes, observed.routes)];
-    await this.#apply(steps, observed);
+    this.#failed = [];
+    const routesBefore = observed.routes.size;
+    await this.#apply(diffSettings(wanted, observed), observed);
+    const lost = observed.routes.size < routesBefore;
+    await this.#apply(
+      what === 'all' || lost
+        ? diffAllRoutes(desired.host().routes, observed.routes)
+        : diffRoutes(what, desired.routes, observed.routes),
+      observed,
+    );
   }
 
   async #apply(steps: readonly PlanStep[], observed: ObservedState): Promise<void> {
-    this.#failed = [];
     if (!steps.length) return;
     this.#o.logger.debug({ steps: formatPlan(steps).trimEnd().split('\n') }, 'changing the host');
-    this.#failed = await this.#o.host.apply(steps);
-    const failed = new Set(this.#failed.map((f) => f.step));
+    const failures = await this.#o.host.apply(steps);
+    this.#failed = [...this.#failed, ...failures];
+    const failed = new Set(failures.map((f) => f.step));
     for (const step of steps) if (!failed.has(step)) observed.take(step);
-    for (const { step, reason } of this.#failed)
+    for (const { step, reason } of failures)
       this.#o.logger.warn({ step: formatPlan([step]).trimEnd(), reason }, 'the host refused a step');
   }
 }
