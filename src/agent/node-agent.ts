@@ -40,8 +40,7 @@ export interface AgentParts {
   readonly logger: Logger;
   openDatastore(): Promise<Datastore>;
   startDataPlane(options: DataPlaneOptions): Promise<DataPlane>;
-  /** Without one the node has no tunnel address. */
-  createAllocator?(store: Datastore): AddressAllocator;
+  createAllocator(store: Datastore): AddressAllocator;
 }
 
 export function sysctlMemory(options: Pick<AgentOptions, 'runDirectory' | 'node'>): SysctlMemory {
@@ -104,7 +103,7 @@ class NodeAgent {
       node: this.#options.node,
       udpPort: this.#options.transport === 'ipip' ? null : this.#options.udpPort,
       store,
-      allocator: this.#parts.createAllocator?.(store) ?? null,
+      allocator: this.#parts.createAllocator(store),
       clock,
       logger,
     });

@@ -19,7 +19,7 @@ export interface NodeKeeperOptions {
   /** null: the node does not take the `udp` transport. */
   readonly udpPort: number | null;
   readonly store: Datastore;
-  readonly allocator: AddressAllocator | null;
+  readonly allocator: AddressAllocator;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -79,7 +79,7 @@ export class NodeKeeper {
     const key = resourceKey('Node', node);
     // A deleted Node stays deleted until the agent is started again, and IPAM gives nothing to a node that is not there.
     if (!(await store.get(key))) return;
-    const tunnelAddress = await allocator?.assignTunnelAddress(node);
+    const tunnelAddress = await allocator.assignTunnelAddress(node);
     for (;;) {
       const entry = await store.get(key);
       if (!entry) return;
@@ -88,7 +88,7 @@ export class NodeKeeper {
       try {
         await store.update(key, value, entry.revision);
         this.#o.logger.info(
-          { tunnelAddress: tunnelAddress ? formatIpv4(tunnelAddress) : null },
+          { tunnelAddress: tunnelAddress === null ? null : formatIpv4(tunnelAddress) },
           'wrote what this agent knows into its Node resource',
         );
         return;
@@ -98,11 +98,11 @@ export class NodeKeeper {
     }
   }
 
-  #complete(node: PlainObject, tunnelAddress: Ipv4 | null | undefined): PlainObject {
+  #complete(node: PlainObject, tunnelAddress: Ipv4 | null): PlainObject {
     const spec = { ...(isPlainObject(node.spec) ? node.spec : {}) };
     const bgp = { ...(isPlainObject(spec.bgp) ? spec.bgp : {}) };
     if (tunnelAddress === null) delete bgp.ipv4IPIPTunnelAddr;
-    else if (tunnelAddress !== undefined) bgp.ipv4IPIPTunnelAddr = formatIpv4(tunnelAddress);
+    else bgp.ipv4IPIPTunnelAddr = formatIpv4(tunnelAddress);
     // A `bgp` that is there but empty is invalid to Calico.
     if (Object.keys(bgp).length) spec.bgp = bgp;
     else delete spec.bgp;

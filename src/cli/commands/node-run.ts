@@ -3,6 +3,8 @@ import { createLogger } from '../../agent/log.ts';
 import { runNodeAgent, sysctlMemory } from '../../agent/node-agent.ts';
 import { type NodeRunFlags, parseAgentOptions } from '../../agent/options.ts';
 import { systemClock } from '../../base/clock.ts';
+import { systemRandom } from '../../base/random.ts';
+import { createAddressAllocator } from '../../control/address-allocator.ts';
 import { CAPABILITY, keepOnlyCapabilities } from '../../io/capabilities.ts';
 import { openFromOptions } from '../datastore-options.ts';
 
@@ -29,6 +31,8 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
       logger,
       openDatastore: () => openFromOptions(flags, process.env),
       startDataPlane: async (parts) => (await import('../../agent/data-plane.ts')).startDataPlane(parts),
+      createAllocator: (store) =>
+        createAddressAllocator({ store, clock: systemClock, random: systemRandom, logger }),
     },
     stop.signal,
   );
