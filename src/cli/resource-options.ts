@@ -1,5 +1,4 @@
 /** The flags that the commands on resources share, and the client that they lead to. */
-import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import { UsageError } from '../base/errors.ts';
 import { addDatastoreOptions, type DatastoreOptions, openFromOptions } from './datastore-options.ts';
@@ -55,7 +54,9 @@ export async function withClient<T>(
 ): Promise<T> {
   const store = await openFromOptions(options, process.env);
   try {
-    return await use(new ResourceClient(store, { uid: randomUUID, now: () => new Date() }));
+    return await use(
+      new ResourceClient(store, { uid: () => globalThis.crypto.randomUUID(), now: () => new Date() }),
+    );
   } finally {
     await store.close();
   }

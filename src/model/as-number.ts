@@ -1,5 +1,5 @@
 /** AS numbers: 32 bits (RFC 6793), as a number, as a decimal string, or dotted 16.16 (RFC 5396 asdot+). */
-import * as z from 'zod';
+import * as z from 'zod/v3';
 
 const MAX_AS_NUMBER = 0xffff_ffff;
 const MAX_HALF = 0xffff;

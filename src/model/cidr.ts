@@ -1,5 +1,6 @@
 /** CIDRs and addresses of both families as manifests hold them. IPv6 is stored and printed, never routed, by us. */
-import { Address6 } from 'ip-address';
+import { createRequire } from 'node:module';
+import type { Address6 as Address6Type } from 'ip-address';
 import { formatIpv4, parseIpv4 } from '../ip/ipv4.ts';
 import { parseInterfaceAddress } from '../ip/prefix.ts';
 
@@ -8,6 +9,11 @@ export interface Cidr {
   /** Host bits as given. */
   readonly address: bigint;
   readonly length: number;
+}
+
+/** Loaded when the first IPv6 address comes by: most commands never see one, and should not wait for the library. */
+function ipv6Library(): typeof Address6Type {
+  return (createRequire(import.meta.url)('ip-address') as { Address6: typeof Address6Type }).Address6;
 }
 
 const BITS = { 4: 32, 6: 128 } as const;
@@ -29,7 +35,9 @@ export function parseAddressOrCidr(text: string): Cidr | undefined {
     const v4 = parseInterfaceAddress(text);
     return v4 && { family: 4, address: BigInt(v4.address), length: v4.length };
   }
-  if (!/^[0-9a-fA-F:.]+(\/(0|[1-9][0-9]{0,2}))?$/.test(text) || !Address6.isValid(text)) return undefined;
+  if (!/^[0-9a-fA-F:.]+(\/(0|[1-9][0-9]{0,2}))?$/.test(text)) return undefined;
+  const Address6 = ipv6Library();
+  if (!Address6.isValid(text)) return undefined;
   const v6 = new Address6(text);
   return { family: 6, address: v6.bigInt(), length: v6.subnetMask };
 }
@@ -46,7 +54,7 @@ export function hasHostBits(cidr: Cidr): boolean {
 export function networkText(cidr: Cidr): string {
   const network = mask(cidr);
   const address =
-    cidr.family === 4 ? formatIpv4(Number(network)) : Address6.fromBigInt(network).correctForm();
+    cidr.family === 4 ? formatIpv4(Number(network)) : ipv6Library().fromBigInt(network).correctForm();
   return `${address}/${cidr.length}`;
 }
 

@@ -1,14 +1,14 @@
 /** The configuration resources: BGPConfiguration, ClusterInformation, IPReservation. Felix has a file of its own. */
-import * as z from 'zod';
+import * as z from 'zod/v3';
 import { asNumberField } from './as-number.ts';
 import { parseAddressOrCidr } from './cidr.ts';
 import {
-  across,
   type ObjectMaker,
   optionalFlag,
   optionalInteger,
   optionalText,
   optionalTexts,
+  type Refuse,
 } from './fields.ts';
 
 /** Values that we print and keep but do not look into. */
@@ -48,13 +48,15 @@ export function clusterInformationSpec(object: ObjectMaker) {
 }
 
 export function ipReservationSpec(object: ObjectMaker) {
-  return across(object({ reservedCIDRs: optionalTexts }), (spec, refuse) => {
-    for (const [i, cidr] of (Array.isArray(spec.reservedCIDRs) ? spec.reservedCIDRs : []).entries())
-      if (!parseAddressOrCidr(String(cidr)))
-        refuse(['reservedCIDRs', String(i)], {
-          field: 'IPReservation.Spec.ReservedCIDRs',
-          value: String(cidr),
-          reason: 'expected an address or CIDR',
-        });
-  });
+  return object({ reservedCIDRs: optionalTexts });
+}
+
+export function checkIPReservation(spec: Readonly<Record<string, unknown>>, refuse: Refuse): void {
+  for (const [i, cidr] of (Array.isArray(spec.reservedCIDRs) ? spec.reservedCIDRs : []).entries())
+    if (!parseAddressOrCidr(String(cidr)))
+      refuse(['reservedCIDRs', String(i)], {
+        field: 'IPReservation.Spec.ReservedCIDRs',
+        value: String(cidr),
+        reason: 'expected an address or CIDR',
+      });
 }

@@ -1,35 +1,44 @@
 /**
  * Values to resources. Theory of operation: one description per kind (`ip-pool.ts`, `node.ts`, …) becomes two zod
- * schemas, a strict one for manifests and a tolerant one for stored values. `decodeResource` runs one of them and turns zod's
- * issues into problems: unknown fields and wrong types are `unreadable`, refused values carry Calico's words.
+ * schemas, a strict one for manifests and a tolerant one for stored values. `decodeResource` runs one of them, and the
+ * description's check across fields, and turns what they say into problems: unknown fields and wrong types are `unreadable`, refused values carry Calico's words.
  * Both fill in the defaults that Calico fills in, and give keys in Calico's order (`encode.ts` relies on it).
  */
-import * as z from 'zod';
-import { bgpConfigurationSpec, clusterInformationSpec, ipReservationSpec } from './configuration.ts';
-import { felixConfigurationSpec } from './felix-configuration.ts';
-import { type ObjectMaker, objectMaker, type Reading } from './fields.ts';
-import { ipPoolSpec } from './ip-pool.ts';
+import * as z from 'zod/v3';
+import {
+  bgpConfigurationSpec,
+  checkIPReservation,
+  clusterInformationSpec,
+  ipReservationSpec,
+} from './configuration.ts';
+import { checkFelixConfiguration, felixConfigurationSpec } from './felix-configuration.ts';
+import { type Check, type ObjectMaker, objectMaker, type Reading } from './fields.ts';
+import { checkIPPool, ipPoolSpec } from './ip-pool.ts';
 import { metadataSchema, nameProblem } from './metadata.ts';
-import { nodeSpec, nodeStatus } from './node.ts';
+import { checkNode, nodeSpec, nodeStatus } from './node.ts';
 import { type Decoded, type Problem, pathText } from './problem.ts';
 import { API_VERSION, type Kind, type ResourceOf } from './resources.ts';
-import { workloadEndpointName, workloadEndpointSpec } from './workload-endpoint.ts';
+import { checkWorkloadEndpoint, workloadEndpointSpec } from './workload-endpoint.ts';
+import { workloadEndpointName } from './workload-endpoint-name.ts';
 
-type Describe = (object: ObjectMaker) => z.ZodType;
+interface Description {
+  readonly spec: (object: ObjectMaker) => z.ZodTypeAny;
+  readonly check?: Check;
+}
 
-const SPEC: Readonly<Record<Kind, Describe>> = {
-  IPPool: ipPoolSpec,
-  Node: nodeSpec,
-  WorkloadEndpoint: workloadEndpointSpec,
-  BGPConfiguration: bgpConfigurationSpec,
-  FelixConfiguration: felixConfigurationSpec,
-  ClusterInformation: clusterInformationSpec,
-  IPReservation: ipReservationSpec,
+const DESCRIPTIONS: Readonly<Record<Kind, Description>> = {
+  IPPool: { spec: ipPoolSpec, check: checkIPPool },
+  Node: { spec: nodeSpec, check: checkNode },
+  WorkloadEndpoint: { spec: workloadEndpointSpec, check: checkWorkloadEndpoint },
+  BGPConfiguration: { spec: bgpConfigurationSpec },
+  FelixConfiguration: { spec: felixConfigurationSpec, check: checkFelixConfiguration },
+  ClusterInformation: { spec: clusterInformationSpec },
+  IPReservation: { spec: ipReservationSpec, check: checkIPReservation },
 };
 
-const schemas = new Map<string, z.ZodType>();
+const schemas = new Map<string, z.ZodTypeAny>();
 
-function schemaOf(kind: Kind, reading: Reading): z.ZodType {
+function schemaOf(kind: Kind, reading: Reading): z.ZodTypeAny {
   const id = `${kind} ${reading}`;
   let schema = schemas.get(id);
   if (!schema) {
@@ -37,13 +46,28 @@ function schemaOf(kind: Kind, reading: Reading): z.ZodType {
     schema = object({
       kind: z.literal(kind),
       apiVersion: z.literal(API_VERSION),
-      metadata: metadataSchema(object).prefault({}),
-      spec: SPEC[kind](object).prefault({}),
+      metadata: metadataSchema(object).default({}),
+      spec: DESCRIPTIONS[kind].spec(object).default({}),
       ...(kind === 'Node' ? { status: nodeStatus(object) } : {}),
     });
     schemas.set(id, schema);
   }
   return schema;
+}
+
+/** The part of a resource that its check is about. */
+function checkOfSpec(kind: Kind): Check | undefined {
+  const { check } = DESCRIPTIONS[kind];
+  return (
+    check &&
+    (({ spec = {} }, refuse) => {
+      if (isObject(spec)) check(spec, (path, refusal) => refuse(['spec', ...path], refusal));
+    })
+  );
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** A plain value (from JSON or YAML) as a resource, or every problem that it has. Never throws. */
@@ -52,14 +76,18 @@ export function decodeResource<K extends Kind>(
   value: unknown,
   reading: Reading,
 ): Decoded<ResourceOf<K>> {
-  const decoded = decodeWith(schemaOf(kind, reading), value);
+  const decoded = decodeWith(schemaOf(kind, reading), checkOfSpec(kind), value);
   const identity = reading === 'strict' ? identityProblems(kind, value) : [];
   if (decoded.ok && !identity.length) return decoded as Decoded<ResourceOf<K>>;
   return { ok: false, problems: [...(decoded.ok ? [] : decoded.problems), ...identity] };
 }
 
 /** The same for any schema that is made of `fields.ts`. */
-export function decodeWith<T>(schema: z.ZodType<T>, value: unknown): Decoded<T> {
+export function decodeWith<T>(
+  schema: z.ZodType<T, z.ZodTypeDef, unknown>,
+  check: Check | undefined,
+  value: unknown,
+): Decoded<T> {
   const plain = withoutNulls(value, 0);
   if (plain === TOO_DEEP)
     return {
@@ -67,8 +95,10 @@ export function decodeWith<T>(schema: z.ZodType<T>, value: unknown): Decoded<T> 
       problems: [{ sort: 'unreadable', path: [], reason: `expected at most ${MAX_DEPTH} levels of nesting` }],
     };
   const result = schema.safeParse(plain);
-  if (result.success) return { ok: true, resource: result.data };
-  return { ok: false, problems: result.error.issues.flatMap((issue) => problemsOf(issue, value)) };
+  const problems = result.success ? [] : result.error.issues.flatMap((issue) => problemsOf(issue, value));
+  if (check && isObject(plain))
+    check(plain, (path, refusal) => problems.push({ sort: 'refused', path, ...refusal }));
+  return result.success && !problems.length ? { ok: true, resource: result.data } : { ok: false, problems };
 }
 
 const MAX_DEPTH = 100;
@@ -91,8 +121,8 @@ function withoutNulls(value: unknown, depth: number): unknown {
   return kept;
 }
 
-function problemsOf(issue: z.core.$ZodIssue, input: unknown): Problem[] {
-  const path = issue.path.map((step) => (typeof step === 'symbol' ? String(step) : step));
+function problemsOf(issue: z.ZodIssue, input: unknown): Problem[] {
+  const { path } = issue;
   if (issue.code === 'unrecognized_keys')
     return issue.keys.map((key) => ({ sort: 'unreadable', path: [...path, key], reason: 'unknown field' }));
   const params = issue.code === 'custom' ? issue.params : undefined;
@@ -114,7 +144,7 @@ const GO_TYPE: Readonly<Record<string, string>> = {
   object: 'object',
 };
 
-function typeReason(issue: z.core.$ZodIssue, path: readonly (string | number)[], input: unknown): string {
+function typeReason(issue: z.ZodIssue, path: readonly (string | number)[], input: unknown): string {
   const got = path.reduce<unknown>(
     (value, step) => (value as Record<string, unknown> | undefined)?.[step],
     input,

@@ -2,17 +2,16 @@
  * FelixConfiguration. Tortie acts on a handful of these fields (FelixConfigurationSpec names them); the others it
  * knows by name and type, so that a manifest made for Calico is neither refused nor robbed of a setting.
  */
-import * as z from 'zod';
+import * as z from 'zod/v3';
 import { parseAddressOrCidr } from './cidr.ts';
 import {
-  across,
   type ObjectMaker,
   optionalFlag,
   optionalInteger,
   optionalText,
   optionalTexts,
+  type Refuse,
 } from './fields.ts';
-import type { FelixConfigurationSpec } from './resources.ts';
 
 const TYPES = {
   flag: optionalFlag,
@@ -139,8 +138,8 @@ const WRITTEN_DEFAULTS: Readonly<Record<string, string>> = {
   floatingIPs: 'Disabled',
 };
 
-function shape(): Record<string, z.ZodType> {
-  const fields: Record<string, z.ZodType> = {};
+function shape(): Record<string, z.ZodTypeAny> {
+  const fields: Record<string, z.ZodTypeAny> = {};
   for (const [type, names] of FIELDS)
     for (const name of names.split(' ')) {
       const byDefault = WRITTEN_DEFAULTS[name];
@@ -149,21 +148,23 @@ function shape(): Record<string, z.ZodType> {
   return fields;
 }
 
-export function felixConfigurationSpec(object: ObjectMaker): z.ZodType<FelixConfigurationSpec> {
-  return across(object(shape()), (spec, refuse) => {
-    const field = 'FelixConfiguration.Spec';
-    if (typeof spec.ipipMTU === 'number' && spec.ipipMTU < 0)
-      refuse(['ipipMTU'], {
-        field: `${field}.IPIPMTU`,
-        value: String(spec.ipipMTU),
-        reason: 'expected 0 or more bytes',
+export function felixConfigurationSpec(object: ObjectMaker) {
+  return object(shape());
+}
+
+export function checkFelixConfiguration(spec: Readonly<Record<string, unknown>>, refuse: Refuse): void {
+  const field = 'FelixConfiguration.Spec';
+  if (typeof spec.ipipMTU === 'number' && spec.ipipMTU < 0)
+    refuse(['ipipMTU'], {
+      field: `${field}.IPIPMTU`,
+      value: String(spec.ipipMTU),
+      reason: 'expected 0 or more bytes',
+    });
+  for (const [i, cidr] of (Array.isArray(spec.externalNodesList) ? spec.externalNodesList : []).entries())
+    if (!parseAddressOrCidr(String(cidr)))
+      refuse(['externalNodesList', String(i)], {
+        field: `${field}.ExternalNodesCIDRList`,
+        value: String(cidr),
+        reason: 'expected an address or CIDR',
       });
-    for (const [i, cidr] of (Array.isArray(spec.externalNodesList) ? spec.externalNodesList : []).entries())
-      if (!parseAddressOrCidr(String(cidr)))
-        refuse(['externalNodesList', String(i)], {
-          field: `${field}.ExternalNodesCIDRList`,
-          value: String(cidr),
-          reason: 'expected an address or CIDR',
-        });
-  }) as unknown as z.ZodType<FelixConfigurationSpec>;
 }

@@ -1,16 +1,21 @@
 /**
  * Building blocks of the schemas. One description per kind is read in two ways: strictly where it judges a
  * manifest (an unknown field is an error), tolerantly where it reads a datastore (others may know more than we).
+ *
+ * The schemas are zod's, by its older interface `zod/v3`: it loads in a fifth of the time (20 ms against 90 ms where
+ * `node -e 0` takes 100), and every command that reads a resource waits for it.
  */
-import * as z from 'zod';
+import * as z from 'zod/v3';
 
 export type Reading = 'strict' | 'tolerant';
 
 /** Makes the objects of a description; keys come out in the order of the shape, which is Calico's. */
-export type ObjectMaker = typeof z.object;
+export type ObjectMaker = <Shape extends z.ZodRawShape>(shape: Shape) => z.ZodObject<Shape>;
 
 export function objectMaker(reading: Reading): ObjectMaker {
-  return reading === 'strict' ? (z.strictObject as unknown as ObjectMaker) : z.object;
+  return reading === 'strict'
+    ? (shape) => z.object(shape).strict() as unknown as z.ZodObject<typeof shape>
+    : (shape) => z.object(shape);
 }
 
 /** How a refused value is told; `params` travels with zod's issue to `decode.ts`. */
@@ -43,20 +48,11 @@ export function oneOf<const T extends readonly [string, ...string[]]>(
   );
 }
 
-/** A check across fields that runs even where single fields are wrong already: all problems come out at once. */
-export function across<S extends z.ZodType>(
-  schema: S,
-  check: (value: Record<string, unknown>, refuse: (path: string[], refusal: Refusal) => void) => void,
-): S {
-  return schema.check(
-    z.superRefine(
-      (value, context) => {
-        if (typeof value !== 'object' || value === null) return;
-        check(value as Record<string, unknown>, (path, refusal) =>
-          context.addIssue({ code: 'custom', path, message: refusal.reason, params: { ...refusal } }),
-        );
-      },
-      { when: () => true },
-    ),
-  ) as S;
-}
+/** Tells a problem; the path is relative to the object that is checked. */
+export type Refuse = (path: readonly string[], refusal: Refusal) => void;
+
+/**
+ * Half of a description: what a schema of single fields cannot say. It gets the object as it was written, whatever
+ * its fields are, so that all problems come out at once.
+ */
+export type Check = (object: Readonly<Record<string, unknown>>, refuse: Refuse) => void;

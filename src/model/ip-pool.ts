@@ -1,7 +1,7 @@
 /** IPPool: field order, defaults and refusals as Calico 3.31 has them (test/golden: pools, pool-refused). */
-import * as z from 'zod';
+import * as z from 'zod/v3';
 import { cidrsOverlap, hasHostBits, networkText, parseCidr } from './cidr.ts';
-import { across, type ObjectMaker, oneOf, optionalText, type Refusal } from './fields.ts';
+import { type ObjectMaker, oneOf, optionalText, type Refuse } from './fields.ts';
 import { parseSelector } from './selector.ts';
 
 const ENCAPSULATION_MODES = ['Always', 'CrossSubnet', 'Never'] as const;
@@ -14,8 +14,6 @@ const LINK_LOCAL = [
   { cidr: '169.254.0.0/16', name: 'IPv4 Link Local range 169.254.0.0/16' },
   { cidr: 'fe80::/10', name: 'IPv6 Link Local range fe80::/10' },
 ];
-
-type Refuse = (path: string[], refusal: Refusal) => void;
 
 export function ipPoolSpec(object: ObjectMaker) {
   const shape = object({
@@ -37,15 +35,17 @@ export function ipPoolSpec(object: ObjectMaker) {
       .transform((uses) => (uses.length ? uses : ['Workload', 'Tunnel'])),
     assignmentMode: oneOf(['Automatic', 'Manual'], 'Automatic', { field: 'IPPool.Spec.AssignmentMode' }),
   });
-  return across(shape, checkPool).transform((spec) => ({
+  return shape.transform((spec) => ({
     ...spec,
     allowedUses: spec.allowedUses as ('Workload' | 'Tunnel' | 'LoadBalancer')[],
     blockSize: spec.blockSize || BLOCK_SIZE[parseCidr(spec.cidr)?.family ?? 4].byDefault,
   }));
 }
 
-function checkPool(spec: Record<string, unknown>, refuse: Refuse): void {
-  if (typeof spec.cidr === 'string') checkCidr(spec.cidr, spec, refuse);
+/** What pools are refused for, alone; beside others: `pool-conflicts.ts`. */
+export function checkIPPool(spec: Readonly<Record<string, unknown>>, refuse: Refuse): void {
+  const { cidr = '' } = spec;
+  if (typeof cidr === 'string') checkCidr(cidr, spec, refuse);
   if (isOn(spec.ipipMode) && isOn(spec.vxlanMode))
     refuse(['vxlanMode'], {
       field: 'IPPool.Spec.VXLANMode',
@@ -69,7 +69,7 @@ function isOn(mode: unknown): boolean {
   return mode === 'Always' || mode === 'CrossSubnet';
 }
 
-function checkCidr(text: string, spec: Record<string, unknown>, refuse: Refuse): void {
+function checkCidr(text: string, spec: Readonly<Record<string, unknown>>, refuse: Refuse): void {
   const refuseCidr = (reason: string, value?: string) =>
     refuse(['cidr'], { field: 'IPPool.Spec.CIDR', reason, ...(value ? { value } : {}) });
   const cidr = parseCidr(text);

@@ -13,7 +13,7 @@ import { decodeResource, decodeWith } from './decode.ts';
 import { KINDS } from './kind-names.ts';
 import { type Decoded, type Problem, pathText, problemText } from './problem.ts';
 import { API_VERSION, type Kind, type Resource } from './resources.ts';
-import { fromV1, isV1Kind, KIND_OF_V1, V1, type V1Resource, v1Schema } from './v1.ts';
+import { fromV1, isV1Kind, KIND_OF_V1 } from './v1.ts';
 
 /** One resource of a manifest. */
 export interface ManifestDocument {
@@ -40,7 +40,7 @@ export async function parseManifest(bytes: Uint8Array): Promise<ManifestDocument
   const documents: ManifestDocument[] = [];
   const unreadable: { where: string; problems: readonly Problem[] }[] = [];
   for (const [i, value] of values.entries()) {
-    const document = decodeDocument(value);
+    const document = await decodeDocument(value);
     documents.push(document);
     const where = `document ${i + 1} (${document.spelling}${document.name && ` ${document.name}`})`;
     if (!document.decoded.ok && document.decoded.problems.some(({ sort }) => sort === 'unreadable'))
@@ -135,13 +135,13 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function decodeDocument(value: unknown): ManifestDocument {
+async function decodeDocument(value: unknown): Promise<ManifestDocument> {
   if (!isObject(value)) throw parsingError(`expected a resource, got ${JSON.stringify(value)?.slice(0, 60)}`);
   const { kind: spelling = '', apiVersion = '' } = value;
   if (typeof spelling === 'string') {
     if (apiVersion === API_VERSION && (KINDS as readonly string[]).includes(spelling))
       return decodeV3(spelling as Kind, value);
-    if (apiVersion === V1 && isV1Kind(spelling)) return decodeV1(spelling, value);
+    if (apiVersion === 'v1' && isV1Kind(spelling)) return decodeV1(spelling, value);
   }
   throw invalid(
     `unknown resource type (${String(spelling)}) and/or version (${String(apiVersion)})`,
@@ -161,15 +161,20 @@ function decodeV3(kind: Kind, value: Record<string, unknown>): ManifestDocument 
   };
 }
 
-function decodeV1(spelling: keyof typeof KIND_OF_V1, value: Record<string, unknown>): ManifestDocument {
+async function decodeV1(
+  spelling: keyof typeof KIND_OF_V1,
+  value: Record<string, unknown>,
+): Promise<ManifestDocument> {
+  const { V1_DESCRIPTIONS } = await import('./v1-schemas.ts');
   const kind = KIND_OF_V1[spelling];
-  const read = decodeWith(v1Schema(spelling), value);
+  const { schema, check } = V1_DESCRIPTIONS[spelling];
+  const read = decodeWith(schema, check, value);
   if (!read.ok) {
     const { name, cidr } = isObject(value.metadata) ? value.metadata : {};
     const decoded = { ok: false, problems: read.problems } as const;
     return { spelling, dialect: 'v1', kind, name: String(cidr ?? name ?? ''), namespace: undefined, decoded };
   }
-  const v3 = fromV1(read.resource as V1Resource);
+  const v3 = fromV1(read.resource);
   const { name, namespace } = v3.metadata as { name: string; namespace?: string };
   return { spelling, dialect: 'v1', kind, name, namespace, decoded: decodeResource(kind, v3, 'strict') };
 }

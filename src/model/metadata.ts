@@ -1,5 +1,5 @@
 /** The metadata that every resource has, in the order in which Kubernetes (and so Calico) prints it. */
-import * as z from 'zod';
+import * as z from 'zod/v3';
 import { type ObjectMaker, optionalInteger, optionalText, optionalTexts } from './fields.ts';
 
 const labels = z.record(z.string(), z.string()).optional();

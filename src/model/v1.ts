@@ -1,11 +1,8 @@
 /**
- * The v1 dialect (Calico 2.x) of ipPool, node and workloadEndpoint: one schema each, and its translation to and
- * from v3. Only the v3 form is ever stored. Stored objects hold more than v1 can say; `toV1` leaves that out.
+ * The v1 dialect translated to and from v3. Only the v3 form is ever stored; stored objects hold more than v1 can
+ * say, which `toV1` leaves out.
  */
-import * as z from 'zod';
-import { asNumberField } from './as-number.ts';
-import { hasHostBits, networkText, parseAddressOrCidr } from './cidr.ts';
-import { across, type ObjectMaker, objectMaker, optionalText, optionalTexts } from './fields.ts';
+import { networkText, parseAddressOrCidr } from './cidr.ts';
 import {
   API_VERSION,
   type IPPool,
@@ -14,10 +11,10 @@ import {
   type Resource,
   type WorkloadEndpoint,
 } from './resources.ts';
-import { workloadEndpointName } from './workload-endpoint.ts';
+import type { V1IpPool, V1Kind, V1Node, V1Resource, V1WorkloadEndpoint } from './v1-schemas.ts';
+import { workloadEndpointName } from './workload-endpoint-name.ts';
 
-export const V1 = 'v1';
-export type V1Kind = 'ipPool' | 'node' | 'workloadEndpoint';
+const V1 = 'v1';
 
 export const KIND_OF_V1: Readonly<Record<V1Kind, Kind>> = {
   ipPool: 'IPPool',
@@ -34,126 +31,6 @@ export function isV1Kind(text: string): text is V1Kind {
 export function v1KindOf(kind: Kind): V1Kind | undefined {
   return V1_OF_KIND.get(kind);
 }
-
-const labels = z.record(z.string(), z.string()).optional();
-
-const flag = z.boolean().default(false);
-
-function ipPoolSchema(object: ObjectMaker) {
-  const shape = object({
-    kind: z.literal('ipPool'),
-    apiVersion: z.literal(V1),
-    metadata: object({ cidr: z.string().default('') }).prefault({}),
-    spec: object({
-      ipip: object({ enabled: flag, mode: z.string().optional() }).optional(),
-      'nat-outgoing': flag,
-      disabled: flag,
-    }).prefault({}),
-  });
-  return across(shape, ({ metadata, spec }, refuse) => {
-    const { cidr } = (metadata ?? {}) as { cidr?: unknown };
-    const parsed = typeof cidr === 'string' ? parseAddressOrCidr(cidr) : undefined;
-    if (typeof cidr === 'string' && !cidr)
-      refuse(['metadata', 'cidr'], {
-        field: 'metadata.cidr',
-        reason: "insufficient identifiers, missing 'cidr'",
-      });
-    else if (typeof cidr === 'string' && !parsed)
-      refuse(['metadata', 'cidr'], { field: 'CIDR', value: cidr, reason: `invalid CIDR address: ${cidr}` });
-    else if (parsed && hasHostBits(parsed))
-      refuse(['metadata', 'cidr'], {
-        field: 'CIDR',
-        value: networkText(parsed),
-        reason: 'IP pool CIDR is not strictly masked',
-      });
-    const ipip = ((spec ?? {}) as { ipip?: unknown }).ipip as
-      | { enabled?: unknown; mode?: unknown }
-      | undefined;
-    if (typeof ipip?.mode === 'string' && !['', 'always', 'cross-subnet'].includes(ipip.mode))
-      refuse(['spec', 'ipip', 'mode'], {
-        field: 'Mode',
-        value: ipip.mode,
-        reason: 'expected always or cross-subnet',
-      });
-    if (parsed?.family === 6 && ipip?.enabled === true)
-      refuse(['spec', 'ipip', 'enabled'], {
-        field: 'IPIP.Enabled',
-        value: 'true',
-        reason: 'IPIP is not supported on an IPv6 IP pool',
-      });
-  });
-}
-
-const V1_NODE_NAME = /^[a-zA-Z0-9_.-]{1,128}$/;
-
-function nodeSchema(object: ObjectMaker) {
-  const shape = object({
-    kind: z.literal('node'),
-    apiVersion: z.literal(V1),
-    metadata: object({ name: z.string().default(''), labels }).prefault({}),
-    spec: object({
-      bgp: object({
-        asNumber: asNumberField.optional(),
-        ipv4Address: optionalText,
-        ipv6Address: optionalText,
-      }).optional(),
-      orchRefs: z.array(object({ nodeName: optionalText, orchestrator: z.string() })).optional(),
-    }).prefault({}),
-  });
-  return across(shape, ({ metadata, spec }, refuse) => {
-    const { name } = (metadata ?? {}) as { name?: unknown };
-    if (typeof name === 'string' && !V1_NODE_NAME.test(name))
-      refuse(['metadata', 'name'], {
-        field: 'metadata.name',
-        value: name,
-        reason: name ? `expected ${V1_NODE_NAME.source}` : "insufficient identifiers, missing 'name'",
-      });
-    const bgp = ((spec ?? {}) as { bgp?: Record<string, unknown> }).bgp;
-    if (typeof bgp !== 'object' || bgp === null) return;
-    if (!bgp.ipv4Address && !bgp.ipv6Address)
-      refuse(['spec', 'bgp'], { field: 'BGP.IPv4Address', reason: 'no BGP IP address and subnet specified' });
-    for (const [field, family] of [
-      ['ipv4Address', 4],
-      ['ipv6Address', 6],
-    ] as const) {
-      const value = bgp[field];
-      if (typeof value === 'string' && value && parseAddressOrCidr(value)?.family !== family)
-        refuse(['spec', 'bgp', field], {
-          field: `BGP.IPv${family}Address`,
-          value,
-          reason: `invalid IPv${family} address and subnet specified`,
-        });
-    }
-  });
-}
-
-function workloadEndpointSchema(object: ObjectMaker) {
-  const required = z.string().min(1, 'must be given');
-  return object({
-    kind: z.literal('workloadEndpoint'),
-    apiVersion: z.literal(V1),
-    metadata: object({ name: required, workload: required, orchestrator: required, node: required, labels }),
-    spec: object({
-      interfaceName: z.string().default(''),
-      mac: optionalText,
-      ipNetworks: optionalTexts,
-      ipNATs: z.array(object({ internalIP: z.string(), externalIP: z.string() })).optional(),
-      ipv4Gateway: optionalText,
-      ipv6Gateway: optionalText,
-      profiles: optionalTexts,
-    }).prefault({}),
-  });
-}
-
-const makers = { ipPool: ipPoolSchema, node: nodeSchema, workloadEndpoint: workloadEndpointSchema };
-
-/** The strict schema: v1 comes from manifests only. */
-export function v1Schema(kind: V1Kind): z.ZodType {
-  return makers[kind](objectMaker('strict'));
-}
-
-type V1Of<K extends V1Kind> = z.output<ReturnType<(typeof makers)[K]>>;
-export type V1Resource = V1Of<'ipPool'> | V1Of<'node'> | V1Of<'workloadEndpoint'>;
 
 /** v1 to v3, as `calicoctl convert` translates; the v3 schema still has to judge the result. */
 export function fromV1(v1: V1Resource): Record<string, unknown> {
@@ -176,7 +53,7 @@ export function poolNameOfCidr(cidr: string): string {
   return cidr.toLowerCase().replaceAll(/[.:/]/g, '-');
 }
 
-function poolFromV1({ metadata, spec }: V1Of<'ipPool'>): Record<string, unknown> {
+function poolFromV1({ metadata, spec }: V1IpPool): Record<string, unknown> {
   const parsed = parseAddressOrCidr(metadata.cidr);
   const cidr = parsed ? networkText(parsed) : metadata.cidr;
   const { enabled = false, mode } = spec.ipip ?? {};
@@ -203,7 +80,7 @@ function convertedName(name: string): string {
     .replaceAll(/^[-.]+|[-.]+$/g, '');
 }
 
-function nodeFromV1({ metadata, spec }: V1Of<'node'>): Record<string, unknown> {
+function nodeFromV1({ metadata, spec }: V1Node): Record<string, unknown> {
   const { bgp } = spec;
   const withLength = (address: string | undefined, bits: number) =>
     address && !address.includes('/') ? `${address}/${bits}` : address;
@@ -223,7 +100,7 @@ function nodeFromV1({ metadata, spec }: V1Of<'node'>): Record<string, unknown> {
   );
 }
 
-function workloadEndpointFromV1({ metadata, spec }: V1Of<'workloadEndpoint'>): Record<string, unknown> {
+function workloadEndpointFromV1({ metadata, spec }: V1WorkloadEndpoint): Record<string, unknown> {
   const { orchestrator, node } = metadata;
   const common = { orchestrator, node: convertedName(node), endpoint: metadata.name, ...spec };
   // Under Kubernetes a v1 workload is `namespace.pod`.
