@@ -256,6 +256,22 @@ export class LogWriter {
     this.#revision += 1;
   }
 
+  /** Changes that have happened already: all at once. */
+  append(records: readonly LogRecord[]): void {
+    if (this.#end > SEGMENT_BYTES) this.#nextSegment();
+    const lines = Buffer.from(records.map((record) => `${lineOf(record)}\n`).join(''));
+    try {
+      ftruncateSync(this.#fd, this.#end);
+      writeSync(this.#fd, lines, 0, lines.length, this.#end);
+      fdatasyncSync(this.#fd);
+    } catch (error) {
+      this.abandon();
+      throw error;
+    }
+    this.#end += lines.length;
+    this.#revision += records.length;
+  }
+
   sync(): void {
     fdatasyncSync(this.#fd);
   }

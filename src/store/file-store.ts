@@ -208,11 +208,14 @@ export class FileStore implements Datastore {
 
   /** Gives edited values their revisions. */
   async #adopt(keys: readonly string[]): Promise<Map<string, Entry | undefined>> {
-    if (keys.length === 0) return new Map();
-    return this.#transact(
-      ADOPT_TIMEOUT_MS,
-      (transaction) => new Map(keys.map((key) => [key, transaction.look(key)])),
-    );
+    const adopted = new Map<string, Entry | undefined>();
+    for (let i = 0; i < keys.length; i += KEYS_AT_A_TIME) {
+      const some = keys.slice(i, i + KEYS_AT_A_TIME);
+      const entries = await this.#transact(ADOPT_TIMEOUT_MS, (transaction) => transaction.lookAtAll(some));
+      for (const [key, entry] of entries) adopted.set(key, entry);
+      await new Promise(setImmediate);
+    }
+    return adopted;
   }
 
   /** What a reader shows that may not (or cannot now) write the index. */

@@ -40,10 +40,20 @@ export class FileTransaction {
 
   /** What the key holds. A value that is not its index's, or that is gone, gets its new revision here. */
   look(key: string): Entry | undefined {
-    const seen = readSeen(this.#root, key);
-    const revision = isSettled(seen) ? seen.index?.revision : this.#adopt(seen);
-    if (seen.value === undefined || revision === undefined) return undefined;
-    return { key, value: seen.value, revision: toRevision(revision) };
+    return this.lookAtAll([key]).get(key);
+  }
+
+  /** The same for many keys at the cost of one. */
+  lookAtAll(keys: readonly string[]): Map<string, Entry | undefined> {
+    const all = keys.map((key) => readSeen(this.#root, key));
+    const adopted = this.#adopt(all.filter((seen) => !isSettled(seen)));
+    return new Map(
+      all.map(({ key, value, index }) => {
+        const revision = adopted.get(key) ?? index?.revision;
+        if (value === undefined || revision === undefined) return [key, undefined];
+        return [key, { key, value, revision: toRevision(revision) }];
+      }),
+    );
   }
 
   put(key: string, value: string): Entry {
@@ -106,21 +116,30 @@ export class FileTransaction {
     }
   }
 
-  #adopt(seen: Seen): number {
-    const { key, value } = seen;
-    const revision = this.#log.revision + 1;
-    this.#log.prepare(
-      value === undefined ? { revision, type: 'delete', key } : { revision, type: 'put', key, value },
+  /**
+   * New revisions for values that somebody else put in place. Should their indexes not reach the disk, or
+   * not whole, then they are adopted once more: no need to wait for each.
+   */
+  #adopt(edited: readonly Seen[]): Map<string, number> {
+    if (edited.length === 0) return new Map();
+    const first = this.#log.revision + 1;
+    this.#log.append(
+      edited.map(({ key, value }, i) =>
+        value === undefined
+          ? { revision: first + i, type: 'delete', key }
+          : { revision: first + i, type: 'put', key, value },
+      ),
     );
-    this.#log.commit();
-    if (seen.sha256 === undefined) this.#removeIndex(key);
-    else this.#writeIndex(key, revision, seen.sha256);
-    this.#log.sync();
-    return revision;
+    for (const [i, seen] of edited.entries()) {
+      if (seen.sha256 === undefined) this.#removeIndex(seen.key);
+      else this.#writeIndex(seen.key, first + i, seen.sha256);
+    }
+    return new Map(edited.map((seen, i) => [seen.key, first + i]));
   }
 
   #writeIndex(key: string, revision: number, hash: string): void {
-    replaceFile(prepareFile(this.#root, 'index', indexText(revision, hash)), indexPath(this.#root, key));
+    const prepared = prepareFile(this.#root, 'index', indexText(revision, hash), false);
+    replaceFile(prepared, indexPath(this.#root, key), false);
   }
 
   #removeIndex(key: string): void {

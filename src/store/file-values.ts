@@ -128,9 +128,9 @@ function directoryEntries(directory: string) {
 }
 
 /** Writes of the one process that holds the lock; the temporary files are its own. */
-export function prepareFile(root: string, name: 'value' | 'index', text: string): string {
+export function prepareFile(root: string, name: 'value' | 'index', text: string, flush = true): string {
   const path = join(root, OWN_DIRECTORY, `${name}.new`);
-  writeFileSync(path, text, { flush: true });
+  writeFileSync(path, text, { flush });
   return path;
 }
 
@@ -139,37 +139,37 @@ export function indexText(revision: number, hash: string): string {
 }
 
 /**
- * Makes a directory and those above it that are missing, and their entries durable. Not mkdir's own recursive
+ * Makes a directory and those above it that are missing, and (`flush`) their entries durable. Not mkdir's own recursive
  * mode: on Node 20 that never ends where making the parent helps nothing, as below /proc.
  */
-export function makeDirectory(directory: string): void {
+export function makeDirectory(directory: string, flush = true): void {
   try {
-    makeOneDirectory(directory);
+    makeOneDirectory(directory, flush);
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT' || directory === dirname(directory)) throw error;
-    makeDirectory(dirname(directory));
-    makeOneDirectory(directory);
+    makeDirectory(dirname(directory), flush);
+    makeOneDirectory(directory, flush);
   }
 }
 
 /** Two processes may begin a store at the same time: that it is there already is as good. */
-function makeOneDirectory(directory: string): void {
+function makeOneDirectory(directory: string, flush: boolean): void {
   try {
     mkdirSync(directory);
   } catch (error) {
     if (errnoOf(error) === 'EEXIST' && statSync(directory, { throwIfNoEntry: false })?.isDirectory()) return;
     throw error;
   }
-  syncDirectory(dirname(directory));
+  if (flush) syncDirectory(dirname(directory));
 }
 
 /** Puts a prepared file in place of `path`, making its directories. */
-export function replaceFile(prepared: string, path: string): void {
+export function replaceFile(prepared: string, path: string, flush = true): void {
   try {
     renameSync(prepared, path);
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw error;
-    makeDirectory(dirname(path));
+    makeDirectory(dirname(path), flush);
     renameSync(prepared, path);
   }
 }

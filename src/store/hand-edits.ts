@@ -8,7 +8,7 @@ import { type FSWatcher, statSync, watch } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { indexPath, isKeyName, valuePath } from './file-keys.ts';
-import { directoriesBelow, keysBelow } from './file-values.ts';
+import { directoriesBelow, isSettled, keysBelow, readSeen } from './file-values.ts';
 
 export interface EditedFiles {
   readonly root: string;
@@ -29,6 +29,9 @@ const RETRY_MS = 1_000;
 
 /** A scan lets others run after this many keys. */
 const KEYS_AT_A_TIME = 500;
+
+/** The coarsest tick of a kernel's file times (HZ=100), with some margin. */
+const TICK_NS = 20_000_000n;
 
 interface Watched {
   readonly watcher: FSWatcher;
@@ -138,13 +141,13 @@ export class HandEdits {
   async #lookAt(path: string, edited: Set<string>): Promise<void> {
     const { root } = this.#files;
     const absolute = valuePath(root, path);
-    if (path !== '' && looksEdited(root, path)) edited.add(path);
+    if (path !== '' && isEdited(root, path)) edited.add(path);
     if (statSync(absolute, { throwIfNoEntry: false })?.isFile()) return;
     if (this.#watched.has(absolute)) this.#dropGone(absolute);
     for (const directory of directoriesBelow(absolute)) this.#watch(directory);
     let count = 0;
     for (const key of keysBelow(root, `${path}/`)) {
-      if (looksEdited(root, key)) edited.add(key);
+      if (mayBeEdited(root, key) && isEdited(root, key)) edited.add(key);
       count += 1;
       if (count % KEYS_AT_A_TIME === 0) await new Promise(setImmediate);
     }
@@ -167,13 +170,15 @@ function inodeOf(path: string): bigint | undefined {
 
 /**
  * A writer of ours renames the value first and its index then, and a rename changes the time of the inode:
- * so a value younger than its index was edited. Cheaper than reading both; whoever settles compares the hashes.
+ * a value clearly older than its index was not edited since, and need not be read. Times grow in ticks, so an
+ * edit right after a write may have its index's time.
  */
-function looksEdited(root: string, key: string): boolean {
+function mayBeEdited(root: string, key: string): boolean {
   const value = statSync(valuePath(root, key), { bigint: true, throwIfNoEntry: false });
   const index = statSync(indexPath(root, key), { bigint: true, throwIfNoEntry: false });
-  const hasValue = value?.isFile() ?? false;
-  const hasIndex = index?.isFile() ?? false;
-  if (hasValue !== hasIndex) return true;
-  return hasValue && value!.ctimeNs > index!.ctimeNs;
+  return !value || !index || value.ctimeNs + TICK_NS > index.ctimeNs;
+}
+
+function isEdited(root: string, key: string): boolean {
+  return !isSettled(readSeen(root, key));
 }
