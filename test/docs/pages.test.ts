@@ -30,6 +30,13 @@ const pages = [
     .map((name) => join('docs', name)),
 ];
 
+/** What `unshare` leaves shared although labs write to it; namespaces and their names are in /run and /etc/netns. */
+const APART = `
+mount -t tmpfs tmpfs /run
+cp -a /etc ../etc && mount --bind ../etc /etc
+ip link set lo up
+`;
+
 /** An empty working directory with the examples, `tortie` on PATH and a datastore. */
 function sandbox(): { directory: string; environment: NodeJS.ProcessEnv } {
   const directory = mkdtempSync(join(tmpdir(), 'tortie-docs-'));
@@ -49,7 +56,7 @@ function sandbox(): { directory: string; environment: NodeJS.ProcessEnv } {
 /** Runs the script to its end or the deadline; a lab's processes end with their own process 1. */
 async function runScript(script: string, directory: string, environment: NodeJS.ProcessEnv, lab: boolean) {
   const file = join(directory, 'page.sh');
-  writeFileSync(file, lab ? `mount -t tmpfs tmpfs /run\nip link set lo up\n${script}` : script);
+  writeFileSync(file, lab ? `${APART}${script}` : script);
   const apart = ['--mount', '--net', '--pid', '--fork', '--kill-child', '--mount-proc', 'bash', file];
   const child = spawn(lab ? 'unshare' : 'bash', lab ? apart : [file], {
     cwd: join(directory, 'work'),
