@@ -73,6 +73,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry & { readonly group: 
     summary: "Run a node's agent, ask how it is, check the host",
     load: () => import('./commands/node.ts'),
   },
+  workload: {
+    group: ADDRESSES,
+    summary: 'Attach network namespaces to this node, and detach them',
+    load: () => import('./commands/workload.ts'),
+  },
   version: { group: OTHER, summary: 'Print the version', load: () => import('./commands/version.ts') },
 };
 

@@ -444,7 +444,7 @@ function requestedPools(
 ): readonly AllocationPool[] {
   return poolsByName(pools, names, use).map((pool, index) => {
     if (pool) return pool;
-    throw new InvalidError(
+    throw new FailedError(
       'ERR_NO_POOL',
       `the IP pool ${names[index]} does not exist, is disabled, or is not for ${use.toLowerCase()} addresses`,
       { hint: '`tortie get ippools -o wide`' },

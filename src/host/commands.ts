@@ -6,7 +6,11 @@ import { FailedError, UnavailableError } from '../base/errors.ts';
 const DEADLINE_MS = 30_000;
 
 /** Where the programs are that we run, for people who miss them. */
-const PACKAGE_OF: Readonly<Record<string, string>> = { ip: 'iproute2', nft: 'nftables' };
+const PACKAGE_OF: Readonly<Record<string, string>> = {
+  ip: 'iproute2',
+  nft: 'nftables',
+  nsenter: 'util-linux',
+};
 
 export interface CommandResult {
   readonly status: number;
