@@ -24,7 +24,7 @@ import { formatIpv4, type Ipv4, parseIpv4 } from '../../ip/ipv4.ts';
 import { overlayMtu, type UnderlayMtu } from '../../ip/mtu.ts';
 import { nameProblem } from '../../model/metadata.ts';
 import { API_VERSION, type WorkloadEndpoint } from '../../model/resources.ts';
-import { workloadEndpointName } from '../../model/workload-endpoint.ts';
+import { workloadEndpointName } from '../../model/workload-endpoint-name.ts';
 import type { Datastore } from '../../store/datastore.ts';
 import { handler, newCommand, runCommand } from '../command-line.ts';
 import { addDatastoreOptions, type DatastoreOptions, openFromOptions } from '../datastore-options.ts';
