@@ -5,24 +5,36 @@
 import { inOrder, METADATA_ORDER } from './key-order.ts';
 import type { Kind, Resource } from './resources.ts';
 
-/** Printed although empty: the one string field that Calico did not mark `omitempty`. */
-const PRINTED_WHEN_EMPTY = new Set(['bpfLogLevel']);
+/** Go's maps: an empty value in them says something. */
+const MAPS: ReadonlySet<string> = new Set(['labels', 'annotations']);
 
-/** Pools have plain booleans, false is left out; elsewhere a false that was given says something. */
-const FALSE_IS_ABSENT: ReadonlySet<Kind> = new Set<Kind>(['IPPool']);
+/** Which empty values a kind leaves out. Where its fields are pointers in Go, `false` and `[]` say something. */
+const ABSENT_WHEN_EMPTY: Readonly<Record<Kind, 'all' | 'all but false' | 'texts'>> = {
+  IPPool: 'all',
+  Node: 'all but false',
+  WorkloadEndpoint: 'all but false',
+  BGPConfiguration: 'all but false',
+  FelixConfiguration: 'texts',
+  ClusterInformation: 'all but false',
+  IPReservation: 'all but false',
+};
+
+/** Printed although empty: the one text field that Calico did not mark `omitempty`. */
+const ALWAYS_PRINTED: ReadonlySet<string> = new Set(['bpfLogLevel']);
 
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 
 /** What is printed: a plain object without the fields that Calico leaves out. */
 export function printable(resource: Resource): { readonly [key: string]: Json } {
   const { kind, apiVersion, metadata, spec, status } = resource;
+  const rule = ABSENT_WHEN_EMPTY[kind];
   const printed = {
     kind,
     apiVersion,
-    metadata: withoutEmpty(inOrder(metadata, METADATA_ORDER), false),
-    spec: withoutEmpty(spec, FALSE_IS_ABSENT.has(kind)),
+    metadata: withoutEmpty(inOrder(metadata, METADATA_ORDER), 'all but false'),
+    spec: withoutEmpty(spec, rule),
   };
-  return (status === undefined ? printed : { ...printed, status: withoutEmpty(status, false) }) as {
+  return (status === undefined ? printed : { ...printed, status: withoutEmpty(status, rule) }) as {
     [key: string]: Json;
   };
 }
@@ -33,19 +45,24 @@ export function encodeStored(resource: Resource): string {
   return goJson(printable({ ...resource, metadata }));
 }
 
-function withoutEmpty(value: unknown, dropFalse: boolean): unknown {
-  if (Array.isArray(value)) return value.map((item) => withoutEmpty(item, dropFalse));
+type Rule = (typeof ABSENT_WHEN_EMPTY)[Kind];
+
+function withoutEmpty(value: unknown, rule: Rule): unknown {
+  if (Array.isArray(value)) return value.map((item) => withoutEmpty(item, rule));
   if (typeof value !== 'object' || value === null) return value;
   const entries = Object.entries(value).filter(
-    ([key, field]) => !isEmpty(field, dropFalse) || PRINTED_WHEN_EMPTY.has(key),
+    ([key, field]) => ALWAYS_PRINTED.has(key) || !isEmpty(field, rule),
   );
-  return Object.fromEntries(entries.map(([key, field]) => [key, withoutEmpty(field, dropFalse)]));
+  return Object.fromEntries(
+    entries.map(([key, field]) => [key, MAPS.has(key) ? field : withoutEmpty(field, rule)]),
+  );
 }
 
-function isEmpty(value: unknown, dropFalse: boolean): boolean {
-  if (value === undefined || value === '' || (dropFalse && value === false)) return true;
-  if (Array.isArray(value)) return value.length === 0;
-  return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+function isEmpty(value: unknown, rule: Rule): boolean {
+  if (value === undefined || value === '') return true;
+  if (value === false) return rule === 'all';
+  if (typeof value !== 'object' || value === null || rule === 'texts') return false;
+  return Object.keys(value).length === 0;
 }
 
 const ESCAPED_BY_GO = /[<>&\u2028\u2029]/g;
