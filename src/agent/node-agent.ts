@@ -106,6 +106,7 @@ class NodeAgent {
       allocator: this.#parts.createAllocator(store),
       clock,
       logger,
+      onTunnelAddress: (address) => this.#reconciler?.setTunnelAddress(address),
     });
     this.#reconciler = new Reconciler({
       settings: this.#options,

@@ -22,6 +22,8 @@ export interface NodeKeeperOptions {
   readonly allocator: AddressAllocator;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Told what IPAM assigned, before it stands in the resource. */
+  readonly onTunnelAddress: (address: Ipv4 | null) => void;
 }
 
 export class NodeKeeper {
@@ -80,6 +82,7 @@ export class NodeKeeper {
     // A deleted Node stays deleted until the agent is started again, and IPAM gives nothing to a node that is not there.
     if (!(await store.get(key))) return;
     const tunnelAddress = await allocator.assignTunnelAddress(node);
+    this.#o.onTunnelAddress(tunnelAddress);
     for (;;) {
       const entry = await store.get(key);
       if (!entry) return;

@@ -68,6 +68,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry & { readonly group: 
     summary: 'Bring up, use, verify and take down a multi-zone lab on this machine',
     load: () => import('./commands/lab.ts'),
   },
+  explain: {
+    group: NODE,
+    summary: 'Say how packets between two addresses go, in both directions, and why',
+    load: () => import('./commands/explain.ts'),
+  },
   node: {
     group: NODE,
     summary: "Run a node's agent, ask how it is, check the host",

@@ -59,7 +59,10 @@ export interface BlockView {
 }
 
 export interface WorkloadView {
+  /** Of the resource: `node1-cni-w1-eth0`. */
   readonly name: string;
+  /** As people call it: the pod's, the container's or the workload's name. */
+  readonly shortName: string;
   readonly node: string;
   readonly device: string;
   readonly addresses: readonly Ipv4[];
@@ -255,6 +258,7 @@ function workloadView(name: string, spec: WorkloadEndpointSpec): WorkloadView {
   const addresses = (spec.ipNetworks ?? []).map((text) => parseInterfaceAddress(text)?.address);
   return {
     name,
+    shortName: spec.pod ?? spec.containerID ?? spec.workload ?? name,
     node: spec.node,
     device: spec.interfaceName,
     addresses: addresses.filter((address) => address !== undefined),

@@ -18,7 +18,7 @@ import type {
 } from '../fib/forwarding-config.ts';
 import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
 import { formatPrefix, type InterfaceAddress, type Prefix, parsePrefix } from '../ip/prefix.ts';
-import type { ClusterView, ViewChange } from './cluster-view.ts';
+import type { ClusterView, NodeView, ViewChange } from './cluster-view.ts';
 import {
   blockContribution,
   type Context,
@@ -79,6 +79,8 @@ export class DesiredState {
     localAddresses: null,
   };
   #external: readonly Prefix[] = [];
+  /** What IPAM says our tunnel address is; undefined until it has said: then what the Node resource has. */
+  #assigned: Ipv4 | null | undefined;
 
   constructor(settings: NodeSettings, view: ClusterView, facts: HostFacts) {
     this.#settings = settings;
@@ -92,6 +94,16 @@ export class DesiredState {
   setFacts(facts: HostFacts): DesiredChange {
     if (sameJson(facts, this.#facts)) return { operations: [], routes: [] };
     this.#facts = facts;
+    return this.rebuild();
+  }
+
+  /**
+   * IPAM gave this node its tunnel address, or none. From then on that holds: an `apply` that strips the Node
+   * resource must not take the address off the device for the moment until the agent has put it back.
+   */
+  setTunnelAddress(address: Ipv4 | null): DesiredChange {
+    if (address === this.#assigned) return { operations: [], routes: [] };
+    this.#assigned = address;
     return this.rebuild();
   }
 
@@ -210,8 +222,13 @@ export class DesiredState {
       view: this.#view,
       underlay: new Underlay(this.#facts, this.#settings.device),
       self,
-      tunnelAddress: node ? node.tunnelAddress : (before?.tunnelAddress ?? null),
+      tunnelAddress: this.#tunnelAddress(node, before),
     };
+  }
+
+  #tunnelAddress(node: NodeView | undefined, before: Context | undefined): Ipv4 | null {
+    if (this.#assigned !== undefined) return this.#assigned;
+    return node ? node.tunnelAddress : (before?.tunnelAddress ?? null);
   }
 
   #touchesAll(change: ViewChange): boolean {

@@ -59,6 +59,7 @@ export class Reconciler {
   #resynced = false;
   #factsStale = false;
   #hostStale = false;
+  #tunnelAddress: Ipv4 | null | undefined;
   #seen = '';
   #applied = '';
   #forwardingRevision = 0;
@@ -77,6 +78,12 @@ export class Reconciler {
   async run(signal: AbortSignal): Promise<void> {
     this.#o.host.watch((event) => this.#onHostEvent(event), signal);
     await Promise.all([this.#follow(signal), this.#cycles(signal)]);
+  }
+
+  /** What IPAM assigned; null: nothing. */
+  setTunnelAddress(address: Ipv4 | null): void {
+    this.#tunnelAddress = address;
+    this.#notify();
   }
 
   /** Asks for a look at everything soon. */
@@ -257,6 +264,7 @@ export class Reconciler {
       else if (changes.length) parts.push(desired.update(changes));
       if (factsStale) parts.push(desired.setFacts(await this.#o.host.facts()));
       else if (changes.some((change) => this.#isNewWorkload(change, desired))) this.recheck();
+      if (this.#tunnelAddress !== undefined) parts.push(desired.setTunnelAddress(this.#tunnelAddress));
       await this.#tellDataPlane(parts.flatMap((part) => part.operations));
       const routes = new Set(parts.flatMap((part) => part.routes));
       await this.#tellHost(desired, hostStale || factsStale || resynced ? 'all' : routes);
