@@ -1,5 +1,4 @@
 /** The file datastore among processes: compare-and-swap, kill -9, the lock, watchers of many writers. */
-// sleeps: for a few random milliseconds before a kill, whose moment is to be anywhere within a change
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -107,7 +106,7 @@ test(
       // Anywhere within a change: some successes, and then at a moment of the victim's own.
       const successes = 1 + random.below(6);
       await hear(victim, (output) => output.length >= successes);
-      await systemClock.sleep(random.below(8));
+      await systemClock.sleep(random.below(8)); // sleeps: the moment of the kill is the point
       for (const child of [victim, other]) child.process.kill('SIGKILL');
       await Promise.all([victim.ended, other.ended]);
       acknowledged += victim.output.length + other.output.length;
