@@ -1,9 +1,10 @@
 /** The flags that the commands on resources share, and the client that they lead to. */
 import type { Command } from 'commander';
 import { UsageError } from '../base/errors.ts';
+import type { Datastore } from '../store/datastore.ts';
 import { addDatastoreOptions, type DatastoreOptions, openFromOptions } from './datastore-options.ts';
 import type { Dialect } from './output/columns.ts';
-import { ResourceClient } from './resource-client.ts';
+import { ResourceClient, type Stamps } from './resource-client.ts';
 
 export interface ResourceOptions extends DatastoreOptions {
   readonly namespace?: string;
@@ -47,16 +48,17 @@ export function dialectOf({ apiVersion }: ResourceOptions): Dialect {
   throw new UsageError(`--api-version: expected v1 or v3, got '${text}'`);
 }
 
+/** `crypto` is loaded when the first uid is made: most commands make none. */
+const stamps: Stamps = { uid: () => globalThis.crypto.randomUUID(), now: () => new Date() };
+
 /** Opens the datastore for as long as `use` takes. */
 export async function withClient<T>(
   options: DatastoreOptions,
-  use: (client: ResourceClient) => Promise<T>,
+  use: (client: ResourceClient, store: Datastore) => Promise<T>,
 ): Promise<T> {
   const store = await openFromOptions(options, process.env);
   try {
-    return await use(
-      new ResourceClient(store, { uid: () => globalThis.crypto.randomUUID(), now: () => new Date() }),
-    );
+    return await use(new ResourceClient(store, stamps), store);
   } finally {
     await store.close();
   }

@@ -1,7 +1,9 @@
 /** `tortie delete KIND NAME…` and `tortie delete -f FILE`. */
 import { TortieError, UsageError } from '../../base/errors.ts';
+import type { Datastore } from '../../store/datastore.ts';
 import { handler, newCommand, runCommand } from '../command-line.ts';
 import { reportDeleted, reportNothing } from '../output/tally.ts';
+import { releaseAddressesOf } from '../release-addresses.ts';
 import { kindArgument, type NamedResource, namedInFiles, namedOnCommandLine } from '../resource-arguments.ts';
 import { hasCode, type ResourceClient } from '../resource-client.ts';
 import {
@@ -54,11 +56,11 @@ async function deleteResources(
           options,
         );
   if (!targets.length) return reportNothing(filename ?? '', options.skipEmpty ?? false);
-  return withClient(options, async (client) => {
+  return withClient(options, async (client, store) => {
     const errors: TortieError[] = [];
     for (const target of targets) {
       try {
-        await deleteOne(client, target, options);
+        await deleteOne(client, store, target, options);
       } catch (error) {
         if (!(error instanceof TortieError && /^ERR_(?:RESOURCE|STORE_KEY)/.test(error.code))) throw error;
         if (!(options.skipNotExists && hasCode(error, 'ERR_RESOURCE_NOT_FOUND'))) errors.push(error);
@@ -74,10 +76,15 @@ async function deleteResources(
 
 async function deleteOne(
   client: ResourceClient,
+  store: Datastore,
   target: NamedResource,
   { dryRun }: DeleteOptions,
 ): Promise<void> {
   const id = await client.resolve(target);
-  if (dryRun) await client.getEntry(id);
-  else await client.delete(id, target.resourceVersion);
+  const { revision } = await client.getEntry(id);
+  if (dryRun) return;
+  const wanted = target.resourceVersion;
+  if (wanted === undefined || wanted === revision) await releaseAddressesOf(client, store, id);
+  // Releasing may have written the object; what the manifest insists on was compared before.
+  await client.delete(id, wanted === revision ? undefined : wanted);
 }
