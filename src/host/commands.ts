@@ -31,7 +31,9 @@ export class HostCommandError extends FailedError {
 export function run(words: readonly string[], stdin = ''): Promise<CommandResult> {
   const [program = '', ...args] = words;
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'], timeout: DEADLINE_MS });
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    // Not spawn's own `timeout`: that keeps the process alive for all of it where the program is missing.
+    const deadline = setTimeout(() => child.kill('SIGKILL'), DEADLINE_MS);
     let [stdout, stderr] = ['', ''];
     child.stdout.setEncoding('utf8').on('data', (text) => {
       stdout += text;
@@ -39,14 +41,16 @@ export function run(words: readonly string[], stdin = ''): Promise<CommandResult
     child.stderr.setEncoding('utf8').on('data', (text) => {
       stderr += text;
     });
-    child.on('error', (error: NodeJS.ErrnoException) =>
-      reject(error.code === 'ENOENT' ? missing(program) : error),
-    );
-    child.on('close', (code, signal) =>
-      signal
-        ? reject(new FailedError('ERR_HOST_COMMAND', `\`${words.join(' ')}\` was ended by ${signal}`))
-        : resolve({ status: code ?? 1, stdout, stderr }),
-    );
+    child.on('error', (error: NodeJS.ErrnoException) => {
+      clearTimeout(deadline);
+      reject(error.code === 'ENOENT' ? missing(program) : error);
+    });
+    child.on('close', (code, signal) => {
+      clearTimeout(deadline);
+      if (signal)
+        reject(new FailedError('ERR_HOST_COMMAND', `\`${words.join(' ')}\` was ended by ${signal}`));
+      else resolve({ status: code ?? 1, stdout, stderr });
+    });
     // A program that ends without reading its input is judged by its status, not by the broken pipe.
     child.stdin.on('error', () => {});
     child.stdin.end(stdin);

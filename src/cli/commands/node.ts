@@ -36,5 +36,13 @@ export async function run(argv: readonly string[]): Promise<number> {
     .option('--name <node>', "the node's name; default $NODENAME, else the host's name")
     .option('--json', 'for programs')
     .action(handler(async (options) => (await import('./node-status.ts')).nodeStatus(options)));
+  addDatastoreOptions(
+    node
+      .command('check')
+      .alias('checksystem')
+      .description('can an agent run here, and are the subnets of the nodes as cross-subnet needs them')
+      .option('--device <name>', 'the tunnel device', 'tunl0')
+      .option('--json', 'for programs'),
+  ).action(handler(async (options) => (await import('./node-check.ts')).nodeCheck(options)));
   return runCommand(node, argv);
 }
