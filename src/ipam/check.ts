@@ -1,0 +1,214 @@
+/**
+ * What IPAM's values say against each other. Theory of operation: everything below /calico is read once, then
+ * each block is held against its own rules, against the affinities, the pools, the handles and, where they are
+ * given, the nodes and the workloads. Every problem is one line that names the key or the address.
+ */
+import { formatIpv4, type Ipv4, parseIpv4 } from '../ip/ipv4.ts';
+import { formatPrefix, type Prefix, parsePrefix, prefixContains, prefixesOverlap } from '../ip/prefix.ts';
+import {
+  allocationsOf,
+  blockOwner,
+  blockPrefix,
+  decodeAffinity,
+  decodeBlock,
+  decodeHandle,
+  decodeIpamConfig,
+} from '../model/ipam-values.ts';
+import { parseKey } from '../model/keys.ts';
+import type { IPPool, IpamBlock, IpamHandle, Kind, Resource } from '../model/resources.ts';
+import { decodeStored } from '../model/stored.ts';
+import { blockProblems } from './block.ts';
+
+interface Affinity {
+  readonly node: string;
+  readonly block: Prefix;
+  readonly state: string;
+}
+
+/** All that is decoded of the datastore, and what could not be. */
+export interface IpamSnapshot {
+  readonly blocks: readonly IpamBlock[];
+  readonly affinities: readonly Affinity[];
+  readonly handles: ReadonlyMap<string, IpamHandle>;
+  readonly resources: readonly Resource[];
+  readonly unreadable: readonly string[];
+}
+
+/** Reads every key and value below /calico. */
+export function readSnapshot(values: Iterable<readonly [string, string]>): IpamSnapshot {
+  const blocks: IpamBlock[] = [];
+  const affinities: Affinity[] = [];
+  const handles = new Map<string, IpamHandle>();
+  const resources: Resource[] = [];
+  const unreadable: string[] = [];
+  for (const [key, text] of values) {
+    const parsed = parseKey(key);
+    const problem = parsed && read(parsed, text);
+    if (problem) unreadable.push(`${key}: ${problem}`);
+  }
+  return { blocks, affinities, handles, resources, unreadable };
+
+  function read(parsed: NonNullable<ReturnType<typeof parseKey>>, text: string): string | undefined {
+    switch (parsed.type) {
+      case 'block': {
+        const decoded = decodeBlock(text);
+        if (!decoded.ok) return decoded.problem;
+        if (decoded.value.cidr !== formatPrefix(parsed.block)) return `says that it is ${decoded.value.cidr}`;
+        blocks.push(decoded.value);
+        return undefined;
+      }
+      case 'affinity': {
+        const decoded = decodeAffinity(text);
+        if (!decoded.ok) return decoded.problem;
+        affinities.push({ node: parsed.node, block: parsed.block, state: decoded.value.state });
+        return undefined;
+      }
+      case 'handle': {
+        const decoded = decodeHandle(text);
+        if (!decoded.ok) return decoded.problem;
+        handles.set(parsed.handle, decoded.value);
+        return undefined;
+      }
+      case 'ipam-config': {
+        const decoded = decodeIpamConfig(text);
+        return decoded.ok ? undefined : decoded.problem;
+      }
+      case 'resource': {
+        const decoded = decodeStored(parsed.kind, text);
+        if (!decoded.ok) return decoded.problem;
+        resources.push(decoded.resource);
+        return undefined;
+      }
+    }
+  }
+}
+
+/** Every problem among blocks, affinities, handles and pools; empty where all is well. */
+export function ipamProblems(values: Iterable<readonly [string, string]>): string[] {
+  return snapshotProblems(readSnapshot(values));
+}
+
+export function snapshotProblems(snapshot: IpamSnapshot): string[] {
+  return [
+    ...snapshot.unreadable.map((line) => `${line} (it cannot be read)`),
+    ...snapshot.blocks.flatMap((block) => blockProblems(block).map((problem) => `${block.cidr}: ${problem}`)),
+    ...overlapProblems(snapshot),
+    ...affinityProblems(snapshot),
+    ...handleProblems(snapshot),
+    ...poolProblems(snapshot),
+    ...nodeProblems(snapshot),
+    ...workloadProblems(snapshot),
+  ];
+}
+
+function overlapProblems({ blocks }: IpamSnapshot): string[] {
+  const sorted = blocks.map(blockPrefix).sort((a, b) => a.address - b.address || a.length - b.length);
+  return sorted.flatMap((block, index) => {
+    const before = sorted[index - 1];
+    return before && prefixesOverlap(before, block)
+      ? [`${formatPrefix(block)}: overlaps the block ${formatPrefix(before)}`]
+      : [];
+  });
+}
+
+function affinityProblems({ blocks, affinities }: IpamSnapshot): string[] {
+  const owners = new Map(blocks.map((block) => [block.cidr, blockOwner(block)]));
+  const claimed = new Set(affinities.map(({ node, block }) => `${node} ${formatPrefix(block)}`));
+  const stale = affinities.flatMap(({ node, block, state }) => {
+    const cidr = formatPrefix(block);
+    if (state !== 'confirmed') return [`${cidr}: the affinity of ${node} is ${state}, not confirmed`];
+    if (!owners.has(cidr)) return [`${cidr}: ${node} has an affinity to a block that is not there`];
+    const owner = owners.get(cidr);
+    return owner === node
+      ? []
+      : [`${cidr}: ${node} has an affinity, but the block is ${owner ? `${owner}'s` : "nobody's"}`];
+  });
+  const missing = [...owners].flatMap(([cidr, owner]) =>
+    owner !== undefined && !claimed.has(`${owner} ${cidr}`)
+      ? [`${cidr}: the block is ${owner}'s, who has no affinity to it`]
+      : [],
+  );
+  return [...stale, ...missing];
+}
+
+function handleProblems({ blocks, handles }: IpamSnapshot): string[] {
+  const counted = new Map<string, number>();
+  for (const block of blocks)
+    for (const { attributes } of allocationsOf(block)) {
+      const id = `${attributes.handle_id} ${block.cidr}`;
+      if (attributes.handle_id) counted.set(id, (counted.get(id) ?? 0) + 1);
+    }
+  const problems: string[] = [];
+  for (const [handle, { block }] of handles)
+    for (const [cidr, count] of Object.entries(block)) {
+      const real = counted.get(`${handle} ${cidr}`) ?? 0;
+      counted.delete(`${handle} ${cidr}`);
+      if (real !== count)
+        problems.push(`handle ${handle} counts ${count} addresses in ${cidr}, where it holds ${real}`);
+    }
+  for (const [id, real] of counted) {
+    const space = id.lastIndexOf(' ');
+    problems.push(
+      `handle ${id.slice(0, space)} does not count ${real} addresses that it holds in ${id.slice(space + 1)}`,
+    );
+  }
+  return problems;
+}
+
+function ofKind<K extends Kind>(snapshot: IpamSnapshot, kind: K): readonly Resource<K>[] {
+  return snapshot.resources.filter((resource): resource is Resource<K> => resource.kind === kind);
+}
+
+function poolProblems(snapshot: IpamSnapshot): string[] {
+  const pools = (ofKind(snapshot, 'IPPool') as readonly IPPool[]).flatMap(
+    ({ spec }) => parsePrefix(spec.cidr) ?? [],
+  );
+  return snapshot.blocks
+    .filter((block) => !pools.some((pool) => prefixContains(pool, blockPrefix(block).address)))
+    .map((block) => `${block.cidr}: no pool holds this block`);
+}
+
+function nodeProblems(snapshot: IpamSnapshot): string[] {
+  const nodes = new Set(ofKind(snapshot, 'Node').map(({ metadata }) => metadata.name));
+  const owners = new Set(snapshot.affinities.map(({ node }) => node));
+  const gone = [...owners]
+    .filter((node) => !nodes.has(node))
+    .map((node) => `node ${node} has affinities, but there is no such Node`);
+  const orphans = snapshot.blocks.flatMap((block) =>
+    allocationsOf(block).flatMap(({ address, attributes }) => {
+      const node = attributes.secondary?.node;
+      return node !== undefined && !nodes.has(node)
+        ? [
+            `${formatIpv4(address)} is held by ${attributes.handle_id ?? 'no handle'} on ${node}, which is no Node`,
+          ]
+        : [];
+    }),
+  );
+  return [...gone, ...orphans];
+}
+
+/** Workloads' addresses inside pools must be allocated, each to one workload. */
+function workloadProblems(snapshot: IpamSnapshot): string[] {
+  const holders = new Map<Ipv4, string>();
+  for (const block of snapshot.blocks)
+    for (const { address, attributes } of allocationsOf(block))
+      holders.set(address, attributes.handle_id ?? 'no handle');
+  const pools = (ofKind(snapshot, 'IPPool') as readonly IPPool[]).flatMap(
+    ({ spec }) => parsePrefix(spec.cidr) ?? [],
+  );
+  const seen = new Map<Ipv4, string>();
+  return ofKind(snapshot, 'WorkloadEndpoint').flatMap(({ metadata, spec }) => {
+    const { ipNetworks = [] } = spec as { ipNetworks?: readonly string[] };
+    return ipNetworks.flatMap((network) => {
+      const address = parseIpv4(network.split('/')[0] ?? '');
+      if (address === undefined || !pools.some((pool) => prefixContains(pool, address))) return [];
+      const other = seen.get(address);
+      seen.set(address, metadata.name);
+      if (other)
+        return [`${formatIpv4(address)} is the address of two workloads: ${other} and ${metadata.name}`];
+      return holders.has(address)
+        ? []
+        : [`${formatIpv4(address)} of workload ${metadata.name} is not allocated`];
+    });
+  });
+}
