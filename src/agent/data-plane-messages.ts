@@ -7,6 +7,8 @@ export interface PacketThreadStart {
   readonly direction: Direction;
   readonly counterMemory: SharedArrayBuffer;
   readonly tun: number;
+  /** Whether the TUN speaks UDP superpackets (USO). */
+  readonly udpSuperpackets: boolean;
   /** Outbound sends by `sender` and reads `icmp`; inbound receives by `receiver`. */
   readonly sender: number;
   readonly receiver: number;

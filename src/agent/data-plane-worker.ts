@@ -82,7 +82,14 @@ function runInbound(): void {
     sink: start.tun,
     errors: -1,
   });
-  const inbound = new Inbound({ memory: arena, source, sink, table, counters });
+  const inbound = new Inbound({
+    memory: arena,
+    source,
+    sink,
+    table,
+    counters,
+    udpSuperpackets: start.udpSuperpackets,
+  });
   report(0);
   runLoop({
     waiter,

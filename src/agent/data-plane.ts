@@ -96,7 +96,7 @@ function openDescriptors(device: string): Descriptors {
     return fd;
   };
   try {
-    const tun = openTun(device, 'none');
+    const tun = openTun(device, 'tcp+udp');
     keep(tun.fd);
     return {
       tun,
@@ -216,6 +216,7 @@ class ThreadedDataPlane implements DataPlane {
       direction,
       counterMemory,
       tun: tun.fd,
+      udpSuperpackets: tun.offloads === 'tcp+udp',
       sender,
       receiver,
       icmp,

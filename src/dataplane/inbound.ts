@@ -6,7 +6,9 @@
  *      that sender's to use (source-table.ts);
  *   3. decapsulation is in place: the inner packet stays, and a virtio-net header is written right before it,
  *      over the end of the outer header; ECN goes from outer to inner (RFC 6040);
- *   4. `#flush` writes each to the TUN, and counts what the device took and what it refused.
+ *   4. packets of one flow become one superpacket by the kernel's own rules (coalescing.ts), so that a stream
+ *      costs one write for many packets;
+ *   5. `#flush` writes each run to the TUN, and counts what the device took and what it refused.
  *
  * What kernel offloads leave is handled, not assumed away. A peer on veth, or GRO on our NIC, hands us packets
  * whose inner checksum is partial and that may be 64 KB long, and a raw socket says neither. Partial is
@@ -38,22 +40,12 @@ import {
   ipv4Tos,
   ipv4TotalLength,
   PROTOCOL_IPIP,
-  PROTOCOL_TCP,
   PROTOCOL_UDP,
   setIpv4Tos,
 } from '../wire/ipv4.ts';
-import { checkTcp, TCP_CWR, tcpFlags, tcpHeaderBytes } from '../wire/tcp.ts';
-import {
-  clearVirtioNetHeader,
-  GSO_ECN,
-  GSO_NONE,
-  GSO_TCPV4,
-  TCP_CHECKSUM_OFFSET,
-  UDP_CHECKSUM_OFFSET,
-  VIRTIO_NET_HEADER_BYTES,
-  VNET_NEEDS_CHECKSUM,
-  writeVirtioNetHeader,
-} from '../wire/virtio-net-header.ts';
+import { UDP_OFF_CHECKSUM } from '../wire/udp.ts';
+import { VIRTIO_NET_HEADER_BYTES } from '../wire/virtio-net-header.ts';
+import { CHECKSUM_UNVERIFIED, Coalescer } from './coalescing.ts';
 import {
   type Counters,
   IN_BATCHES,
@@ -83,10 +75,10 @@ import {
 } from './counters.ts';
 import { decapsulatedTos, ECN_DROP } from './ecn.ts';
 import { type PacketMemory, type PacketSink, type PacketSource, SEND_AGAIN, SEND_DOWN } from './ports.ts';
+import type { SumBytes } from './segmentation.ts';
 
 /** What `#decide` returns where it is no drop reason. */
 const FORWARDED = -1;
-const UDP_HEADER_BYTES = 8;
 /** Segment size for a sender whose path MTU nobody configured: every link of today carries it. */
 const DEFAULT_UNDERLAY_MTU = 1400;
 
@@ -96,6 +88,10 @@ export interface InboundParts {
   readonly sink: PacketSink;
   readonly table: SourceTable;
   readonly counters: Counters;
+  /** Whether the TUN takes UDP superpackets (USO, Linux 6.2). */
+  readonly udpSuperpackets: boolean;
+  /** A faster sum over the memory than the plain loop, where there is one. */
+  readonly sum?: SumBytes;
 }
 
 export class Inbound {
@@ -104,9 +100,10 @@ export class Inbound {
   readonly #sink: PacketSink;
   readonly #table: SourceTable;
   readonly #counters: Counters;
-  /** Of each packet in the sink's batch: peer slot, packets on the wire, bytes. */
+  readonly #coalescer: Coalescer;
+  /** Of each run: the peer that its first packet came from. */
   readonly #tag: Int32Array;
-  readonly #packets: Int32Array;
+  #runs = 0;
   /** Peer of the packet in hand, and how many packets on the wire it stands for. */
   #slot = NO_PEER;
   #segments = 1;
@@ -117,8 +114,9 @@ export class Inbound {
     this.#sink = parts.sink;
     this.#table = parts.table;
     this.#counters = parts.counters;
-    this.#tag = new Int32Array(parts.sink.batch.packetCapacity);
-    this.#packets = new Int32Array(parts.sink.batch.packetCapacity);
+    const { capacity } = parts.source.batch;
+    this.#coalescer = new Coalescer(parts.memory.bytes, capacity, parts.udpSuperpackets, parts.sum);
+    this.#tag = new Int32Array(capacity);
   }
 
   /** Runs one batch; returns how many packets it received, 0 where there were none. */
@@ -175,75 +173,32 @@ export class Inbound {
     return INBOUND_OUTER_SOURCE_UNKNOWN;
   }
 
-  /** Puts a virtio-net header before the inner packet, over the outer header, and hands both to the device. */
+  /** Hands the inner packet to the coalescer: alone, or as the continuation of its flow's last one. */
   #deliver(inner: number): number {
-    const vnet = inner - VIRTIO_NET_HEADER_BYTES;
-    const refused = this.#writeVirtioNetHeader(vnet, inner);
-    if (refused !== FORWARDED) return refused;
-    const { batch } = this.#sink;
-    if (!batch.hasRoom(1)) this.#flush();
-    batch.addPiece(vnet, VIRTIO_NET_HEADER_BYTES + ipv4TotalLength(this.#bytes, inner));
-    const packet = batch.endPacket(0);
-    this.#tag[packet] = this.#slot;
-    this.#packets[packet] = this.#segments;
-    return FORWARDED;
-  }
-
-  #writeVirtioNetHeader(vnet: number, inner: number): number {
-    const view = this.#bytes;
-    const headerBytes = ipv4HeaderBytes(view, inner);
-    const transport = inner + headerBytes;
-    const transportBytes = ipv4TotalLength(view, inner) - headerBytes;
-    const protocol = ipv4Protocol(view, inner);
-    // Checked before the header is written: the outer header below it is still needed for nothing else.
-    if (!this.#isPartial(inner, transport, transportBytes, protocol)) {
-      clearVirtioNetHeader(view, vnet);
-      return FORWARDED;
-    }
-    const checksumOffset = protocol === PROTOCOL_TCP ? TCP_CHECKSUM_OFFSET : UDP_CHECKSUM_OFFSET;
+    const coalescer = this.#coalescer;
+    const length = ipv4TotalLength(this.#bytes, inner);
     const mtu = this.#innerMtu();
-    if (headerBytes + transportBytes <= mtu) {
-      writeVirtioNetHeader(view, vnet, VNET_NEEDS_CHECKSUM, GSO_NONE, 0, 0, headerBytes, checksumOffset);
-      return FORWARDED;
-    }
     // Datagrams merged by the kernel: where one ended and the next began is lost on a raw socket.
-    if (protocol === PROTOCOL_UDP) return INBOUND_SEGMENT_SIZE_UNKNOWN;
-    const allHeaderBytes = headerBytes + tcpHeaderBytes(view, transport);
-    const segmentBytes = mtu - allHeaderBytes;
-    this.#segments = Math.ceil((headerBytes + transportBytes - allHeaderBytes) / segmentBytes);
-    this.#counters.add(IN_SUPERPACKETS, 1);
-    const type = (tcpFlags(view, transport) & TCP_CWR) !== 0 ? GSO_TCPV4 | GSO_ECN : GSO_TCPV4;
-    writeVirtioNetHeader(
-      view,
-      vnet,
-      VNET_NEEDS_CHECKSUM,
-      type,
-      allHeaderBytes,
-      segmentBytes,
-      headerBytes,
-      checksumOffset,
-    );
+    if (length > mtu && this.#isPartialUdp(inner, length)) return INBOUND_SEGMENT_SIZE_UNKNOWN;
+    coalescer.setOverlayMtu(mtu);
+    coalescer.add(inner, length, CHECKSUM_UNVERIFIED);
+    const run = this.#runs;
+    if (coalescer.runCount === run) return FORWARDED;
+    this.#tag[run] = this.#slot;
+    this.#segments = coalescer.runPackets[run]!;
+    if (this.#segments > 1) this.#counters.add(IN_SUPERPACKETS, 1);
+    this.#runs = run + 1;
     return FORWARDED;
   }
 
-  #isPartial(inner: number, transport: number, transportBytes: number, protocol: number): boolean {
+  #isPartialUdp(inner: number, length: number): boolean {
     const view = this.#bytes;
-    let field: number;
-    if (protocol === PROTOCOL_TCP) {
-      if (!checkTcp(view, transport, transportBytes)) return false;
-      field = transport + TCP_CHECKSUM_OFFSET;
-    } else if (protocol === PROTOCOL_UDP) {
-      if (transportBytes < UDP_HEADER_BYTES) return false;
-      field = transport + UDP_CHECKSUM_OFFSET;
-    } else return false;
-    // A fragment's transport checksum covers bytes that are not here.
-    if (ipv4IsFragment(view, inner)) return false;
+    if (ipv4Protocol(view, inner) !== PROTOCOL_UDP || ipv4IsFragment(view, inner)) return false;
+    const headerBytes = ipv4HeaderBytes(view, inner);
     const source = ipv4Source(view, inner);
-    return isPartial(
-      view,
-      field,
-      pseudoHeaderSum(source, ipv4Destination(view, inner), protocol, transportBytes),
-    );
+    const destination = ipv4Destination(view, inner);
+    const sum = pseudoHeaderSum(source, destination, PROTOCOL_UDP, length - headerBytes);
+    return isPartial(view, inner + headerBytes + UDP_OFF_CHECKSUM, sum);
   }
 
   /** The largest inner packet that the way from this sender carries in one piece. */
@@ -252,8 +207,10 @@ export class Inbound {
     return (mtu === 0 ? DEFAULT_UNDERLAY_MTU : mtu) - IPV4_HEADER_BYTES;
   }
 
+  /** Run r of the coalescer is packet r of the batch: the batch is empty between two steps. */
   #flush(): void {
     const { batch } = this.#sink;
+    this.#coalescer.finish(batch);
     let next = 0;
     while (next < batch.packetCount) {
       const sent = this.#sink.send(next);
@@ -262,12 +219,17 @@ export class Inbound {
       if (next < batch.packetCount) this.#refused(next++, this.#sink.failure);
     }
     batch.clear();
+    this.#coalescer.clear();
+    this.#runs = 0;
   }
 
   #countSent(packet: number): void {
+    const { batch } = this.#sink;
     const slot = this.#tag[packet]!;
-    const packets = this.#packets[packet]!;
-    const bytes = this.#sink.batch.length[packet]! - VIRTIO_NET_HEADER_BYTES;
+    const packets = this.#coalescer.runPackets[packet]!;
+    let bytes = -VIRTIO_NET_HEADER_BYTES;
+    for (let piece = batch.firstPiece[packet]!; piece < batch.firstPiece[packet + 1]!; piece++)
+      bytes += batch.length[piece]!;
     this.#counters.add(OUT_PACKETS, packets);
     this.#counters.add(OUT_BYTES, bytes);
     this.#counters.addPeer(slot, PEER_PACKETS, packets);
@@ -277,7 +239,7 @@ export class Inbound {
   /** The device did not take a packet. */
   #refused(packet: number, failure: number): void {
     this.#slot = this.#tag[packet]!;
-    this.#segments = this.#packets[packet]!;
+    this.#segments = this.#coalescer.runPackets[packet]!;
     if (failure === SEND_AGAIN) this.#drop(INBOUND_DEVICE_FULL);
     else this.#drop(failure === SEND_DOWN ? INBOUND_DEVICE_DOWN : INBOUND_DEVICE_REFUSED);
   }

@@ -4,8 +4,9 @@
  *   1. `source.receive` reads what the host routed into the device, each packet behind its virtio-net header;
  *   2. `#decide` looks at each packet once: is it whole, may it travel, which peer has its destination;
  *   3. `#encapsulate` writes the outer header into the slot's headroom, right before the packet, over the
- *      virtio-net header: one piece, nothing copied. What is larger than the path takes and may be fragmented
- *      goes through fragmentation.ts: header blobs, and payload by reference;
+ *      virtio-net header: one piece, nothing copied. A superpacket (64 KB of one flow under one header) is cut
+ *      into segments (segmentation.ts), and what is larger than the path takes and may be fragmented into
+ *      fragments (fragmentation.ts): header blobs, and payload by reference;
  *   4. `#flush` sends all with one sendmmsg, and counts what left and what the host refused;
  *   5. answers to inner senders (inner-replies.ts) leave after the packets they are about.
  *
@@ -19,7 +20,7 @@
 import { type ForwardingTable, INNER_DESTINATION, NO_ROUTE } from '../fib/forwarding-table.ts';
 import { NO_PEER, TRANSPORT_IPIP } from '../fib/peer-table.ts';
 import { IPV4_HEADER_BYTES, MIN_MTU } from '../ip/mtu.ts';
-import { readU16, writeU16 } from '../wire/bytes.ts';
+import { writeU16 } from '../wire/bytes.ts';
 import { sumBytes } from '../wire/checksum.ts';
 import {
   checkIpv4,
@@ -38,17 +39,21 @@ import {
   writeIpv4Header,
 } from '../wire/ipv4.ts';
 import {
+  GSO_NONE,
   VIRTIO_NET_HEADER_BYTES,
   VNET_NEEDS_CHECKSUM,
   vnetChecksumOffset,
   vnetChecksumStart,
   vnetFlags,
+  vnetGsoSize,
+  vnetGsoType,
 } from '../wire/virtio-net-header.ts';
 import {
   type Counters,
   IN_BATCHES,
   IN_BYTES,
   IN_PACKETS,
+  IN_SUPERPACKETS,
   OUT_BYTES,
   OUT_PACKETS,
   OUTBOUND_BUFFER_FULL,
@@ -88,6 +93,7 @@ import {
   SEND_TOO_BIG,
   type Waiter,
 } from './ports.ts';
+import { MAX_SEGMENT_HEADER_BYTES, Segmenter, type SumBytes } from './segmentation.ts';
 
 /** RFC 1853 and RFC 2003 leave it to us: enough for every underlay, and not the inner TTL, which traceroute reads. */
 const OUTER_TTL = 64;
@@ -97,6 +103,8 @@ const SINK_WAIT_MS = 50;
 const UNLIMITED_MTU = 65_535;
 /** What `#decide` returns where it is no drop reason. */
 const FORWARDED = -1;
+/** A segment's outer header, and its inner ones. */
+const SEGMENT_BLOB_BYTES = IPV4_HEADER_BYTES + MAX_SEGMENT_HEADER_BYTES + 4;
 /** Who a packet in the sink's batch belongs to; slots are >= 0. */
 const TAG_REPLY = -1;
 
@@ -109,6 +117,8 @@ export interface OutboundParts {
   readonly paths: PathState;
   readonly counters: Counters;
   readonly clock: MonotonicMs;
+  /** A faster sum over the memory than the plain loop, where there is one. */
+  readonly sum?: SumBytes;
 }
 
 export class Outbound {
@@ -125,8 +135,13 @@ export class Outbound {
   readonly #tag: Int32Array;
   readonly #innerOffset: Int32Array;
   readonly #innerLength: Int32Array;
-  /** Peer of the packet in hand. */
+  readonly #quotable: Int32Array;
+  readonly #sum: SumBytes;
+  readonly #segmenter: Segmenter;
+  readonly #segmentBlobs: number;
+  /** Peer of the packet in hand, and how many packets on the wire it is. */
   #slot = NO_PEER;
+  #segments = 1;
 
   constructor(parts: OutboundParts) {
     this.#bytes = parts.memory.bytes;
@@ -142,6 +157,10 @@ export class Outbound {
     this.#tag = new Int32Array(capacity);
     this.#innerOffset = new Int32Array(capacity);
     this.#innerLength = new Int32Array(capacity);
+    this.#quotable = new Int32Array(capacity);
+    this.#sum = parts.sum ?? ((offset, length, initial) => sumBytes(this.#bytes, offset, length, initial));
+    this.#segmenter = new Segmenter(parts.memory.bytes, this.#sum);
+    this.#segmentBlobs = parts.memory.allocate(capacity * SEGMENT_BLOB_BYTES, 64);
   }
 
   /** Runs one batch; returns how many packets it read, 0 where there were none. */
@@ -174,6 +193,7 @@ export class Outbound {
     const inner = at + VIRTIO_NET_HEADER_BYTES;
     const length = readBytes - VIRTIO_NET_HEADER_BYTES;
     this.#slot = NO_PEER;
+    this.#segments = 1;
     this.#counters.add(IN_BYTES, length > 0 ? length : 0);
     const check = checkIpv4(view, inner, length);
     if (check !== IPV4_OK) return check === IPV4_NOT_VERSION_4 ? OUTBOUND_NOT_IPV4 : OUTBOUND_MALFORMED;
@@ -220,12 +240,17 @@ export class Outbound {
   #encapsulate(destination: number, configuredMtu: number, inner: number): number {
     const view = this.#bytes;
     const vnet = inner - VIRTIO_NET_HEADER_BYTES;
-    if ((vnetFlags(view, vnet) & VNET_NEEDS_CHECKSUM) !== 0) finishChecksum(view, vnet);
     const innerBytes = ipv4TotalLength(view, inner);
-    const mtu = this.#paths.effectiveMtu(this.#slot, configuredMtu);
+    const innerMtu = Math.max(
+      this.#paths.effectiveMtu(this.#slot, configuredMtu) - IPV4_HEADER_BYTES,
+      MIN_MTU,
+    );
     if (this.#paths.takeUnreachable(this.#slot)) this.replies.hostUnreachable(inner, innerBytes);
-    if (innerBytes + IPV4_HEADER_BYTES > mtu) {
-      const innerMtu = Math.max(mtu - IPV4_HEADER_BYTES, MIN_MTU);
+    const gsoType = vnetGsoType(view, vnet);
+    if (gsoType !== GSO_NONE)
+      return this.#segment(destination, innerMtu, inner, gsoType, vnetGsoSize(view, vnet));
+    if ((vnetFlags(view, vnet) & VNET_NEEDS_CHECKSUM) !== 0) this.#finishChecksum(vnet);
+    if (innerBytes > innerMtu) {
       if (!ipv4DontFragment(view, inner)) return this.#fragment(destination, innerMtu, inner);
       this.replies.fragmentationNeeded(inner, innerBytes, innerMtu);
       return OUTBOUND_TOO_BIG;
@@ -236,7 +261,35 @@ export class Outbound {
     const outer = inner - IPV4_HEADER_BYTES;
     this.#writeOuterHeader(outer, inner, innerBytes, destination);
     batch.addPiece(outer, innerBytes + IPV4_HEADER_BYTES);
-    this.#record(batch.endPacket(destination), inner, innerBytes);
+    this.#record(batch.endPacket(destination), inner, innerBytes, innerBytes);
+    return FORWARDED;
+  }
+
+  /** A superpacket: headers anew for each segment, in blobs that begin with the outer header; payload by reference. */
+  #segment(destination: number, innerMtu: number, inner: number, gsoType: number, gsoSize: number): number {
+    const segmenter = this.#segmenter;
+    const { batch } = this.#sink;
+    const segments = segmenter.begin(inner, ipv4TotalLength(this.#bytes, inner), gsoType, gsoSize);
+    if (segments === 0) return OUTBOUND_MALFORMED;
+    this.#segments = segments;
+    this.#counters.add(IN_SUPERPACKETS, 1);
+    const { headerBytes } = segmenter;
+    if (headerBytes + gsoSize > innerMtu) {
+      this.replies.fragmentationNeeded(inner, headerBytes, innerMtu);
+      return OUTBOUND_TOO_BIG;
+    }
+    this.#counters.add(IN_PACKETS, segments);
+    for (let i = 0; i < segments; i++) {
+      if (!batch.hasRoom(2)) this.#flush();
+      const blob = this.#segmentBlobs + batch.packetCount * SEGMENT_BLOB_BYTES;
+      const header = blob + IPV4_HEADER_BYTES;
+      segmenter.writeHeaders(header);
+      const bytes = headerBytes + segmenter.payloadBytes;
+      this.#writeOuterHeader(blob, header, bytes, destination);
+      batch.addPiece(blob, IPV4_HEADER_BYTES + headerBytes);
+      if (segmenter.payloadBytes > 0) batch.addPiece(segmenter.payloadOffset, segmenter.payloadBytes);
+      this.#record(batch.endPacket(destination), inner, headerBytes, bytes);
+    }
     return FORWARDED;
   }
 
@@ -270,15 +323,17 @@ export class Outbound {
       const blob = this.#fragmentation.writeFragment(view, inner, innerMtu, i, IPV4_HEADER_BYTES);
       const fragmentBytes = ipv4TotalLength(view, blob + IPV4_HEADER_BYTES);
       this.#writeOuterHeader(blob, blob + IPV4_HEADER_BYTES, fragmentBytes, destination);
-      this.#record(batch.endPacket(destination), inner, fragmentBytes);
+      this.#record(batch.endPacket(destination), inner, ipv4TotalLength(view, inner), fragmentBytes);
     }
     return FORWARDED;
   }
 
-  #record(packet: number, inner: number, innerBytes: number): void {
+  /** `quotable`: how much of the packet at `inner` an ICMP error may quote. `bytes`: what this packet carries of it. */
+  #record(packet: number, inner: number, quotable: number, bytes: number): void {
     this.#tag[packet] = this.#slot;
     this.#innerOffset[packet] = inner;
-    this.#innerLength[packet] = innerBytes;
+    this.#quotable[packet] = quotable;
+    this.#innerLength[packet] = bytes;
   }
 
   #flush(): void {
@@ -319,24 +374,37 @@ export class Outbound {
       return;
     }
     const inner = this.#innerOffset[packet]!;
-    const innerBytes = ipv4TotalLength(this.#bytes, inner);
+    const quotable = this.#quotable[packet]!;
     if (failure === SEND_TOO_BIG) {
       // The link is smaller than configured and the kernel does not say by how much: the plateau below.
-      const mtu = reportedPathMtu(0, innerBytes + IPV4_HEADER_BYTES);
+      const mtu = reportedPathMtu(0, this.#innerLength[packet]! + IPV4_HEADER_BYTES);
       if (slot > 0) this.#paths.learnMtu(slot, mtu);
       // What may be fragmented is, from the next packet on.
       if (ipv4DontFragment(this.#bytes, inner))
-        this.replies.fragmentationNeeded(inner, innerBytes, Math.max(mtu - IPV4_HEADER_BYTES, MIN_MTU));
+        this.replies.fragmentationNeeded(inner, quotable, Math.max(mtu - IPV4_HEADER_BYTES, MIN_MTU));
     }
-    if (failure === SEND_NO_ROUTE) this.replies.hostUnreachable(inner, innerBytes);
+    if (failure === SEND_NO_ROUTE) this.replies.hostUnreachable(inner, quotable);
     this.#counters.drop(dropReason(failure), 1);
     if (slot !== NO_PEER) this.#counters.addPeer(slot, PEER_DROPS, 1);
   }
 
+  /** Completes the checksum that the kernel left to an offload: the field holds the pseudo-header's sum. */
+  #finishChecksum(vnet: number): void {
+    const view = this.#bytes;
+    const packet = vnet + VIRTIO_NET_HEADER_BYTES;
+    const start = vnetChecksumStart(view, vnet);
+    const length = ipv4TotalLength(view, packet) - start;
+    const field = packet + start + vnetChecksumOffset(view, vnet);
+    if (length < 2 || field + 2 > packet + start + length) return;
+    const check = ~this.#sum(packet + start, length, 0) & 0xffff;
+    // RFC 768: a computed 0 is sent as all ones. For TCP both mean the same.
+    writeU16(view, field, check === 0 ? 0xffff : check);
+  }
+
   #drop(reason: number): void {
-    this.#counters.add(IN_PACKETS, 1);
-    this.#counters.drop(reason, 1);
-    if (this.#slot !== NO_PEER) this.#counters.addPeer(this.#slot, PEER_DROPS, 1);
+    this.#counters.add(IN_PACKETS, this.#segments);
+    this.#counters.drop(reason, this.#segments);
+    if (this.#slot !== NO_PEER) this.#counters.addPeer(this.#slot, PEER_DROPS, this.#segments);
   }
 }
 
@@ -355,16 +423,4 @@ function dropReason(failure: number): number {
     default:
       return OUTBOUND_REFUSED;
   }
-}
-
-/** Completes the checksum that the kernel left to an offload: the field holds the pseudo-header's sum. */
-function finishChecksum(view: Uint8Array, vnet: number): void {
-  const packet = vnet + VIRTIO_NET_HEADER_BYTES;
-  const start = vnetChecksumStart(view, vnet);
-  const field = packet + start + vnetChecksumOffset(view, vnet);
-  const length = ipv4TotalLength(view, packet) - start;
-  if (length < 2 || field + 2 > packet + start + length) return;
-  writeU16(view, field, ~sumBytes(view, packet + start, length, 0) & 0xffff);
-  // RFC 768: a computed 0 is sent as all ones. For TCP both mean the same.
-  if (readU16(view, field) === 0) writeU16(view, field, 0xffff);
 }

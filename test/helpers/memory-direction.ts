@@ -113,7 +113,7 @@ export function makeInbound(config: ForwardingConfig = CONFIG) {
   const table = new SourceTable(() => p.time.now);
   table.peers.onAssign = (slot, address) => p.counters.assignPeer(slot, address);
   table.replace(config);
-  const inbound = new Inbound({ ...p, table });
+  const inbound = new Inbound({ ...p, table, udpSuperpackets: true });
   return {
     ...p,
     table,

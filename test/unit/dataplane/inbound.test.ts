@@ -30,7 +30,7 @@ test('the inner packet arrives byte for byte, TTL untouched, padding cut off', (
   const inner = innerUdp();
   const padded = Uint8Array.from([...outer(inner), 0, 0, 0, 0, 0, 0]);
   const withOptions = outer(inner, { options: [1, 1, 1, 0] });
-  const got = rig().receive(outer(inner), padded, withOptions);
+  const got = [outer(inner), padded, withOptions].flatMap((packet) => rig().receive(packet));
   for (const { vnet, packet } of got) {
     expect(hex(packet)).toBe(hex(inner));
     expect(vnet).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -49,8 +49,8 @@ test('a partial checksum is marked as such, for the kernel to finish', () => {
     outer(udpPacket(bytes(100), BACK, false)),
     outer(tcpPacket(bytes(100), BACK)),
   );
-  expect(tcp!.vnet).toEqual([1, 0, 0, 0, 0, 0, 20, 0, 16, 0]);
-  expect(udp!.vnet).toEqual([1, 0, 0, 0, 0, 0, 20, 0, 6, 0]);
+  expect(tcp!.vnet).toEqual([1, 0, 40, 0, 0, 0, 20, 0, 16, 0]);
+  expect(udp!.vnet).toEqual([1, 0, 28, 0, 0, 0, 20, 0, 6, 0]);
   expect(complete!.vnet).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 });
 
@@ -68,6 +68,25 @@ test('a superpacket goes on as one, with the segments of a full path; CWR is tol
     inbound_in_underlay_superpackets: 2,
     inbound_out_device_packets: 29,
   });
+});
+
+test('a stream arrives as one superpacket, and each of its packets is counted', () => {
+  const r = rig();
+  const segment = (i: number) => tcpPacket(bytes(1000), { ...BACK, id: 100 + i, sequence: 1 + i * 1000 });
+  const got = r.receive(...[0, 1, 2].map((i) => outer(segment(i))));
+  expect(got).toHaveLength(1);
+  expect(got[0]!.vnet).toEqual([1, 1, 40, 0, 1000 & 255, 1000 >> 8, 20, 0, 16, 0]);
+  expect([...got[0]!.packet.slice(40)]).toEqual([...bytes(1000), ...bytes(1000), ...bytes(1000)]);
+  expect(r.moved()).toEqual({ inbound_in_underlay_packets: 3, inbound_out_device_packets: 3 });
+  expect(r.counters.peers()[0]).toEqual([PEER, 3, 3040, 0, 0]);
+});
+
+test('a run that the device refuses is as many drops as it has packets', () => {
+  const r = rig();
+  r.sink.script.push(ports.SEND_DOWN);
+  const segment = (i: number) => tcpPacket(bytes(1000), { ...BACK, id: 100 + i, sequence: 1 + i * 1000 });
+  r.receive(...[0, 1, 2].map((i) => outer(segment(i))));
+  expect(r.moved()).toEqual({ inbound_in_underlay_packets: 3, inbound_drop_device_down_packets: 3 });
 });
 
 test('a large packet with a complete checksum was reassembled, and is handed on whole', () => {
@@ -121,7 +140,7 @@ const DROPS: readonly { reason: string; packet?: Uint8Array; script?: number; sp
 test.each(DROPS)('$reason', ({ reason, packet = good, script, spoofed = false }) => {
   const r = rig();
   if (script !== undefined) r.sink.script.push(script);
-  const got = r.receive(packet, good);
+  const got = [...r.receive(packet), ...r.receive(good)];
   expect(got.map((g) => hex(g.packet))).toEqual([hex(innerUdp())]);
   expect(r.moved()).toEqual({
     inbound_in_underlay_packets: 2,

@@ -56,6 +56,71 @@ test('a checksum that the kernel left partial is finished before the packet leav
   }
 });
 
+/** virtio-net header of a superpacket: checksum partial, TCP or UDP, segments of `size`. */
+const gso = (type: number, size: number, offset: number) => [
+  1,
+  type,
+  40,
+  0,
+  size & 255,
+  size >> 8,
+  20,
+  0,
+  offset,
+  0,
+];
+
+test('a superpacket leaves as the packets that its sender would have sent, each wrapped', () => {
+  const r = rig();
+  const payload = bytes(2500);
+  const sent = r.send(fromTun(tcpPacket(payload, { flags: 0x18 }, false), gso(1, 1000, 16)));
+  const expected = [0, 1, 2].map((i) =>
+    tcpPacket(payload.slice(i * 1000, (i + 1) * 1000), {
+      id: 0x1234 + i,
+      sequence: 1 + i * 1000,
+      flags: i === 2 ? 0x18 : 0x10,
+    }),
+  );
+  expect(sent.map(({ bytes: b }) => hex(b.slice(20)))).toEqual(expected.map(hex));
+  expect(sent.map(({ bytes: b }) => b.length)).toEqual(expected.map((packet) => packet.length + 20));
+  expect(sent.every(({ destination, bytes: b }) => destination === PEER && b[9] === 4 && b[6] === 0x40)).toBe(
+    true,
+  );
+  expect(r.moved()).toEqual({
+    outbound_in_device_packets: 3,
+    outbound_in_device_superpackets: 1,
+    outbound_out_underlay_packets: 3,
+  });
+});
+
+test('datagrams of a UDP superpacket keep their borders', () => {
+  const sent = rig().send(fromTun(udpPacket(bytes(250), {}, false), gso(5, 100, 6)));
+  const expected = [0, 1, 2].map((i) =>
+    udpPacket(bytes(250).slice(i * 100, (i + 1) * 100), { id: 0x1234 + i }),
+  );
+  expect(sent.map(({ bytes: b }) => hex(b.slice(20)))).toEqual(expected.map(hex));
+});
+
+test('a superpacket of more segments than a send holds leaves in several', () => {
+  const sent = rig().send(fromTun(tcpPacket(bytes(60_000), {}, false), gso(1, 500, 16)));
+  expect(sent).toHaveLength(120);
+  expect(sent.flatMap(({ bytes: b }) => [...b.slice(60)])).toEqual(bytes(60_000));
+});
+
+test('a superpacket whose segments are too big, or that makes no sense, is as many drops as segments', () => {
+  const r = rig();
+  const [reply] = r.send(fromTun(tcpPacket(bytes(14_600), {}, false), gso(1, 1460, 16)));
+  expect([...reply!.bytes.slice(20, 22)]).toEqual([3, 4]);
+  r.send(fromTun(tcpPacket(bytes(3000), {}, false), gso(4, 1000, 16)));
+  expect(r.moved()).toEqual({
+    outbound_in_device_packets: 11,
+    outbound_in_device_superpackets: 1,
+    outbound_drop_too_big_packets: 10,
+    outbound_drop_malformed_packets: 1,
+    outbound_reply_fragmentation_needed_packets: 1,
+  });
+});
+
 test('a packet larger than the path takes is answered with the MTU that fits, and DF=0 is fragmented', () => {
   const r = rig();
   const tooBig = udpPacket(bytes(1480 - 28 + 1));
