@@ -15,22 +15,25 @@
  * in `finish`. A TCP packet that is longer than the overlay MTU and has a partial checksum is a superpacket
  * that a kernel left whole (a peer on veth, a NIC with GRO; raw sockets tell no segment size): it is handed on
  * with the segment size that fits the MTU.
+ *
+ * Addresses, ports and sequence numbers are signed here (readI32), which is all that comparing needs: unsigned
+ * they left 111 bytes a packet on the heap, signed none.
  */
-import { readU16, readU32, writeU16 } from '../wire/bytes.ts';
+import { readI32, readU16, writeU16 } from '../wire/bytes.ts';
 import { pseudoHeaderSum, sumBytes } from '../wire/checksum.ts';
 import {
   IPV4_DF,
   IPV4_MAX_PACKET_BYTES,
   IPV4_MIN_HEADER_BYTES,
+  IPV4_OFF_DESTINATION,
+  IPV4_OFF_SOURCE,
   IPV4_OFF_TOS,
   IPV4_OFF_TTL,
-  ipv4Destination,
   ipv4Fragment,
   ipv4HeaderBytes,
   ipv4Id,
   ipv4IsFragment,
   ipv4Protocol,
-  ipv4Source,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
   setIpv4TotalLength,
@@ -44,13 +47,13 @@ import {
   TCP_OFF_CHECKSUM,
   TCP_OFF_DATA_OFFSET,
   TCP_OFF_FLAGS,
+  TCP_OFF_SEQUENCE,
   TCP_PSH,
   TCP_RST,
   TCP_SYN,
   TCP_URG,
   tcpFlags,
   tcpHeaderBytes,
-  tcpSequence,
 } from '../wire/tcp.ts';
 import { UDP_HEADER_BYTES, UDP_OFF_CHECKSUM, UDP_OFF_LENGTH, udpLength } from '../wire/udp.ts';
 import {
@@ -101,13 +104,13 @@ export class Coalescer {
   readonly #ipBytes: Int32Array;
   readonly #headerBytes: Int32Array;
   readonly #protocol: Uint8Array;
-  readonly #ports: Uint32Array;
+  readonly #ports: Int32Array;
   readonly #segmentBytes: Int32Array;
   readonly #firstPacket: Int32Array;
   readonly #lastPacket: Int32Array;
   readonly #totalBytes: Int32Array;
   readonly #checksumState: Uint8Array;
-  readonly #nextSequence: Uint32Array;
+  readonly #nextSequence: Int32Array;
   /** FIN and PSH of the packets that were appended. */
   readonly #addedFlags: Uint8Array;
   readonly #constantId: Uint8Array;
@@ -143,13 +146,13 @@ export class Coalescer {
     this.#ipBytes = new Int32Array(capacity);
     this.#headerBytes = new Int32Array(capacity);
     this.#protocol = new Uint8Array(capacity);
-    this.#ports = new Uint32Array(capacity);
+    this.#ports = new Int32Array(capacity);
     this.#segmentBytes = new Int32Array(capacity);
     this.#firstPacket = new Int32Array(capacity);
     this.#lastPacket = new Int32Array(capacity);
     this.#totalBytes = new Int32Array(capacity);
     this.#checksumState = new Uint8Array(capacity);
-    this.#nextSequence = new Uint32Array(capacity);
+    this.#nextSequence = new Int32Array(capacity);
     this.#addedFlags = new Uint8Array(capacity);
     this.#constantId = new Uint8Array(capacity);
     this.#olderRun = new Int32Array(capacity);
@@ -207,7 +210,7 @@ export class Coalescer {
     else if (protocol === PROTOCOL_UDP && bytes >= UDP_HEADER_BYTES)
       this.#packetHeaderBytes = ipBytes + UDP_HEADER_BYTES;
     else return false;
-    this.#packetPorts = readU32(view, transport);
+    this.#packetPorts = readI32(view, transport);
     if (this.#packetState === CHECKSUM_UNVERIFIED && this.#looksPartial())
       this.#packetState = CHECKSUM_PARTIAL;
     return true;
@@ -219,7 +222,12 @@ export class Coalescer {
 
   #pseudoSum(offset: number, protocol: number, transportBytes: number): number {
     const view = this.#view;
-    return pseudoHeaderSum(ipv4Source(view, offset), ipv4Destination(view, offset), protocol, transportBytes);
+    return pseudoHeaderSum(
+      readI32(view, offset + IPV4_OFF_SOURCE),
+      readI32(view, offset + IPV4_OFF_DESTINATION),
+      protocol,
+      transportBytes,
+    );
   }
 
   /**
@@ -257,7 +265,10 @@ export class Coalescer {
 
   #bucketOfPacket(): number {
     const view = this.#view;
-    let hash = ipv4Source(view, this.#at) ^ ipv4Destination(view, this.#at) ^ this.#packetPorts;
+    let hash =
+      readI32(view, this.#at + IPV4_OFF_SOURCE) ^
+      readI32(view, this.#at + IPV4_OFF_DESTINATION) ^
+      this.#packetPorts;
     hash ^= hash >>> 16;
     hash ^= hash >>> 8;
     return (hash ^ this.#packetProtocol) & (BUCKETS - 1);
@@ -270,8 +281,8 @@ export class Coalescer {
       if (
         this.#ports[run] === this.#packetPorts &&
         this.#protocol[run] === this.#packetProtocol &&
-        ipv4Source(view, offset) === ipv4Source(view, this.#at) &&
-        ipv4Destination(view, offset) === ipv4Destination(view, this.#at)
+        readI32(view, offset + IPV4_OFF_SOURCE) === readI32(view, this.#at + IPV4_OFF_SOURCE) &&
+        readI32(view, offset + IPV4_OFF_DESTINATION) === readI32(view, this.#at + IPV4_OFF_DESTINATION)
       )
         return run;
     }
@@ -323,11 +334,14 @@ export class Coalescer {
     const view = this.#view;
     const first = this.#offset[run]! + this.#ipBytes[run]!;
     const tcp = this.#at + this.#packetIpBytes;
-    if (tcpSequence(view, tcp) !== this.#nextSequence[run] || (tcpFlags(view, tcp) & TCP_CWR) !== 0)
+    if (
+      readI32(view, tcp + TCP_OFF_SEQUENCE) !== this.#nextSequence[run] ||
+      (tcpFlags(view, tcp) & TCP_CWR) !== 0
+    )
       return false;
-    const wordChanges = readU32(view, first + TCP_OFF_DATA_OFFSET) ^ readU32(view, tcp + TCP_OFF_DATA_OFFSET);
+    const wordChanges = readI32(view, first + TCP_OFF_DATA_OFFSET) ^ readI32(view, tcp + TCP_OFF_DATA_OFFSET);
     if ((wordChanges & TCP_WORD_MASK) !== 0) return false;
-    if (readU32(view, first + TCP_OFF_ACKNOWLEDGEMENT) !== readU32(view, tcp + TCP_OFF_ACKNOWLEDGEMENT))
+    if (readI32(view, first + TCP_OFF_ACKNOWLEDGEMENT) !== readI32(view, tcp + TCP_OFF_ACKNOWLEDGEMENT))
       return false;
     const end = this.#packetHeaderBytes - this.#packetIpBytes;
     for (let i = TCP_MIN_HEADER_BYTES; i < end; i++) if (view[first + i] !== view[tcp + i]) return false;
@@ -393,7 +407,7 @@ export class Coalescer {
     this.#bucket[bucket] = run;
     if (this.#packetProtocol !== PROTOCOL_TCP) return;
     const payloadBytes = this.#length - this.#packetHeaderBytes;
-    this.#nextSequence[run] = tcpSequence(view, this.#at + this.#packetIpBytes) + payloadBytes;
+    this.#nextSequence[run] = readI32(view, this.#at + this.#packetIpBytes + TCP_OFF_SEQUENCE) + payloadBytes;
     if (this.#length > this.#overlayMtu && this.#packetState === CHECKSUM_PARTIAL) this.#takeSuperpacket(run);
   }
 

@@ -28,6 +28,14 @@ export function readU32(view: Uint8Array, offset: number): number {
   );
 }
 
+/**
+ * The same 32 bits, signed: for comparing and hashing in the packets' way. Such a value is always a small
+ * integer; an unsigned one from 2^31 on may become an object on the heap.
+ */
+export function readI32(view: Uint8Array, offset: number): number {
+  return (view[offset]! << 24) | (view[offset + 1]! << 16) | (view[offset + 2]! << 8) | view[offset + 3]!;
+}
+
 export function writeU16(view: Uint8Array, offset: number, value: number): void {
   view[offset] = value >>> 8;
   view[offset + 1] = value;
