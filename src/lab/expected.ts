@@ -4,6 +4,7 @@
  * captured, and an error shared with the agent would go unseen.
  */
 import { formatIpv4, type Ipv4, parseIpv4 } from '../ip/ipv4.ts';
+import type { Transport } from '../ip/mtu.ts';
 import { type InterfaceAddress, type Prefix, prefixContains, prefixOf } from '../ip/prefix.ts';
 import type { EncapsulationMode } from '../model/resources.ts';
 import { fabricCarries, internetSees } from './fabric.ts';
@@ -83,12 +84,19 @@ function expectedForm(topology: Topology, facts: ResourceFacts, from: LabWorkloa
     facts.nodes.get(from.node),
     remote,
   );
-  const carried = fabricCarries(topology.fabric.profile, {
-    form: wraps ? 'encapsulated' : 'plain',
-    sameZone,
-  });
+  const transport = commonTransport(nodeOf(topology, from), nodeOf(topology, to));
+  if (wraps && !transport) return 'dropped';
+  const form = wraps && transport ? transport : 'plain';
+  const carried = fabricCarries(topology.fabric.profile, { form, sameZone });
   if (!carried) return 'dropped';
   return wraps ? 'encapsulated' : 'direct';
+}
+
+/** UDP to a node that takes it, where ours sends it; protocol 4 where both have it; else nothing fits. */
+function commonTransport(from: LabNode, to: LabNode): Transport | null {
+  const [sends, takes] = [from.agent.transport ?? 'ipip', to.agent.transport ?? 'ipip'];
+  if (sends !== 'ipip' && takes !== 'ipip') return 'udp';
+  return sends !== 'udp' && takes !== 'udp' ? 'ipip' : null;
 }
 
 /** Calico's page: cross-subnet needs the subnet of the host; without one it is as `always`. */

@@ -2,8 +2,18 @@
  * The first `ip netns add` after boot mounts /run/netns on itself, and nothing ever unmounts it. A lab that
  * caused that undoes it when it was the last to need it, so that mounts are as they were before `up`.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { NETNS_DIRECTORY } from './names.ts';
 import { runProgram } from './program.ts';
 import { labNames } from './record.ts';
@@ -39,8 +49,22 @@ function removeDirectory(): void {
   }
 }
 
+/** A mount point is on another mount than its parent; mountinfo would also list what another mount hides. */
 function isMounted(): boolean {
-  return readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .some((line) => line.split(' ')[4] === NETNS_DIRECTORY);
+  const own = mountOf(NETNS_DIRECTORY);
+  return own !== undefined && own !== mountOf(dirname(NETNS_DIRECTORY));
+}
+
+function mountOf(path: string): string | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch {
+    return undefined; // not there, so nothing is mounted on it
+  }
+  try {
+    return /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+  } finally {
+    closeSync(fd);
+  }
 }

@@ -112,10 +112,11 @@ async function settleHost(
     .map((end) => end.interface);
   const lines = [
     'link set lo up',
-    ...host.bridges.flatMap(({ name, ports }) => [
+    ...host.bridges.flatMap(({ name, ports, isolated }) => [
       // Multicast snooping would send queries of its own into the captures.
       ...(present?.has(name) ? [] : [`link add ${name} type bridge mcast_snooping 0 forward_delay 0`]),
       ...ports.map((port) => `link set ${port} master ${name}`),
+      ...isolated.map((port) => `link set ${port} type bridge_slave isolated on`),
       `link set ${name} mtu ${plan.mtu} up`,
     ]),
     ...devices.map((device) => `link set ${device} mtu ${plan.mtu} up`),

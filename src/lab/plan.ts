@@ -14,7 +14,7 @@
  * captured as the fabric sees them. Workloads have a namespace; their link is the agent's and IPAM's matter.
  */
 import { formatIpv4 } from '../ip/ipv4.ts';
-import { routerRuleset } from './fabric.ts';
+import { PROFILES, portRuleset, routerRuleset } from './fabric.ts';
 import { namespaceName } from './names.ts';
 import {
   FABRIC,
@@ -43,6 +43,8 @@ export interface LinkPlan {
 export interface BridgePlan {
   readonly name: string;
   readonly ports: readonly string[];
+  /** Ports that reach only ports that are not among these: the nodes', where the profile has no common link. */
+  readonly isolated: readonly string[];
 }
 
 export interface HostPlan {
@@ -76,8 +78,15 @@ const NO_REVERSE_PATH_FILTER = [
   ['net/ipv4/conf/default/rp_filter', '0'],
 ] as const;
 
+/** Where neighbours meet only at the router, it must not tell them of each other. */
+const NO_REDIRECTS = [
+  ['net/ipv4/conf/all/send_redirects', '0'],
+  ['net/ipv4/conf/default/send_redirects', '0'],
+] as const;
+
 export function planLab(topology: Topology): LabPlan {
   const { zones, nodes, workloads } = topology;
+  const profile = PROFILES[topology.fabric.profile];
   const bare = (host: string): HostPlan => ({
     host,
     namespace: namespaceName(topology.name, host),
@@ -89,9 +98,13 @@ export function planLab(topology: Topology): LabPlan {
   });
   const zoneOf = new Map(zones.map((zone) => [zone.name, zone]));
   return {
-    mtu: topology.fabric.mtu,
+    mtu: topology.fabric.mtu ?? profile.mtu,
     hosts: [
-      { ...bare(FABRIC), bridges: zones.map((zone) => bridgePlan(zone, topology)) },
+      {
+        ...bare(FABRIC),
+        bridges: zones.map((zone) => bridgePlan(zone, topology, profile.sharedLink)),
+        ruleset: portRuleset(topology),
+      },
       { ...bare(ROUTER), ...routerPlan(topology) },
       {
         ...bare(INTERNET),
@@ -100,10 +113,15 @@ export function planLab(topology: Topology): LabPlan {
       },
       ...nodes.map((node): HostPlan => {
         const zone = zoneOf.get(node.zone)!;
+        const gateway = formatIpv4(zone.gateway);
+        const length = profile.sharedLink ? zone.subnet.length : 32;
         return {
           ...bare(node.name),
-          addresses: [[HOST_INTERFACE, `${formatIpv4(node.address)}/${zone.subnet.length}`]],
-          routes: [`default via ${formatIpv4(zone.gateway)} dev ${HOST_INTERFACE}`],
+          addresses: [[HOST_INTERFACE, `${formatIpv4(node.address)}/${length}`]],
+          routes: [
+            ...(profile.sharedLink ? [] : [`${gateway} dev ${HOST_INTERFACE} scope link`]),
+            `default via ${gateway} dev ${HOST_INTERFACE}`,
+          ],
         };
       }),
       ...workloads.map((workload) => bare(workload.name)),
@@ -130,14 +148,18 @@ function routerPort(zone: Zone): string {
   return `rt-${zone.name}`;
 }
 
-function bridgePlan(zone: Zone, { nodes }: Topology): BridgePlan {
+function bridgePlan(zone: Zone, { nodes }: Topology, sharedLink: boolean): BridgePlan {
   const ports = nodes.filter((node) => node.zone === zone.name).map((node) => node.name);
-  return { name: `br-${zone.name}`, ports: [...ports, routerPort(zone)] };
+  return {
+    name: `br-${zone.name}`,
+    ports: [...ports, routerPort(zone)],
+    isolated: sharedLink ? [] : ports,
+  };
 }
 
 function routerPlan(topology: Topology): Pick<HostPlan, 'sysctls' | 'addresses' | 'ruleset'> {
   return {
-    sysctls: [...NO_IPV6, ...NO_REVERSE_PATH_FILTER, ['net/ipv4/ip_forward', '1']],
+    sysctls: [...NO_IPV6, ...NO_REVERSE_PATH_FILTER, ...NO_REDIRECTS, ['net/ipv4/ip_forward', '1']],
     addresses: [
       ...topology.zones.map(
         (zone) => [zone.name, `${formatIpv4(zone.gateway)}/${zone.subnet.length}`] as const,

@@ -106,3 +106,28 @@ test('out to the internet the node speaks for the workload; without nat-outgoing
   expect(nat(without, 'vpc')).toMatchObject({ source: null, answered: false });
   expect(nat(without, 'l2')).toMatchObject({ source: ipv4('192.168.1.1'), answered: false });
 });
+
+test.each([
+  ['l2', 'encapsulated', 'direct', 'encapsulated'],
+  ['vpc', 'encapsulated', 'direct', 'encapsulated'],
+  ['aws', 'encapsulated', 'dropped, no answer', 'encapsulated'],
+  ['gce', 'encapsulated', 'dropped, no answer', 'encapsulated'],
+  ['openstack', 'encapsulated', 'dropped, no answer', 'encapsulated'],
+  ['azure', 'dropped, no answer', 'dropped, no answer', 'dropped, no answer'],
+] as const)('%s: always, direct in a zone, cross-subnet across', (profile, always, direct, across) => {
+  expect(forms(facts('Always'), profile)['w1>w2']).toBe(always);
+  expect(forms(facts('CrossSubnet'), profile)['w1>w2']).toBe(direct);
+  expect(forms(facts('CrossSubnet'), profile)['w1>w3']).toBe(across);
+});
+
+test('azure carries the udp transport, and nodes without a common transport do not meet', () => {
+  const nodes = (transports: readonly ('ipip' | 'udp' | 'auto')[]) =>
+    topology.nodes.map((node, position) => ({ ...node, agent: { transport: transports[position] } }));
+  const form = (transports: readonly ('ipip' | 'udp' | 'auto')[], profile: FabricProfile) =>
+    expectedPairs({ ...topology, nodes: nodes(transports), fabric: { profile } }, facts('Always')).find(
+      ({ from, to }) => from.name === 'w1' && to.name === 'w3',
+    )!.expected;
+  expect(form(['auto', 'ipip', 'auto'], 'azure')).toBe('encapsulated');
+  expect(form(['auto', 'ipip', 'ipip'], 'azure')).toBe('dropped');
+  expect(form(['udp', 'ipip', 'ipip'], 'l2')).toBe('dropped');
+});

@@ -47,8 +47,8 @@ test('namespaces, links, addresses and routes follow from the topology', () => {
     w1: [[], []],
   });
   expect(plan.hosts[0]!.bridges).toEqual([
-    { name: 'br-a', ports: ['n1', 'rt-a'] },
-    { name: 'br-b', ports: ['n2', 'rt-b'] },
+    { name: 'br-a', ports: ['n1', 'rt-a'], isolated: [] },
+    { name: 'br-b', ports: ['n2', 'rt-b'], isolated: [] },
   ]);
 });
 
@@ -60,6 +60,15 @@ test('the router of vpc checks sources and destinations, that of l2 nothing', ()
   expect(ruleset('l2')).toBeNull();
   expect(ruleset('vpc')).toContain('"a" . 10.0.1.0/24, "b" . 10.0.2.0/25');
   expect(ruleset('vpc')).toContain('elements = { 10.0.1.11, 10.0.2.11, 198.51.100.1, 10.0.1.1, 10.0.2.1 }');
+});
+
+test('without a common link nodes have a /32 and meet at the router only', () => {
+  const { hosts, mtu } = planLab({ ...topology, fabric: { profile: 'gce' } });
+  expect(mtu).toBe(1460);
+  expect(hosts[0]!.bridges[0]).toEqual({ name: 'br-a', ports: ['n1', 'rt-a'], isolated: ['n1'] });
+  const n1 = hosts.find(({ host }) => host === 'n1')!;
+  expect(n1.addresses).toEqual([['eth0', '10.0.1.11/32']]);
+  expect(n1.routes).toEqual(['10.0.1.1 dev eth0 scope link', 'default via 10.0.1.1 dev eth0']);
 });
 
 test('a link with one end left is made anew, a whole one stays', () => {

@@ -1,0 +1,155 @@
+/** Issue by issue, what Calico's page promises: on real packets between real agents, in the lab two-az. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { labUnavailable, TestLab } from '../helpers/lab.ts';
+
+const lab = new TestLab('az');
+const page = (mode: string) =>
+  readFileSync(join(import.meta.dirname, `../../examples/pools/${mode}.yaml`), 'utf8');
+
+/** By zone: w1 and w2 are in az-a, w3 and w4 in az-b. */
+function forms(sameZone: string, acrossZones: string): Record<string, string> {
+  const names = ['w1', 'w2', 'w3', 'w4'];
+  const zone = (name: string) => (name < 'w3' ? 'a' : 'b');
+  return Object.fromEntries(
+    names.flatMap((from) =>
+      names
+        .filter((to) => to !== from)
+        .map((to) => [`${from}>${to}`, zone(from) === zone(to) ? sameZone : acrossZones]),
+    ),
+  );
+}
+
+async function apply(mode: string): Promise<void> {
+  const said = await lab.succeed(['apply', '-f', '-'], page(mode));
+  expect(said).toBe("Successfully applied 1 'ipPool' resource(s)\n");
+}
+
+describe.skipIf(labUnavailable)(`two-az${labUnavailable ? ` (${labUnavailable})` : ''}`, () => {
+  beforeAll(() => lab.up());
+  afterAll(() => lab.down());
+
+  test('always: what crosses between nodes is encapsulated, and every workload is reached', async () => {
+    await apply('always');
+    const result = await lab.verify();
+    expect(result.forms).toEqual(forms('encapsulated', 'encapsulated'));
+    expect(result).toMatchObject({ status: 0, ok: true, lab: lab.name });
+    for (const pair of result.pairs)
+      expect(pair).toMatchObject({
+        pool: '192.168.0.0/16',
+        mode: 'Always',
+        transport: 'ipip',
+        reachable: true,
+        sent: 3,
+        received: 3,
+      });
+  });
+
+  test('cross-subnet: direct in a zone, encapsulated across', async () => {
+    await apply('cross-subnet');
+    const result = await lab.verify();
+    expect(result.forms).toEqual(forms('direct', 'encapsulated'));
+    expect(result.status).toBe(0);
+    expect(result.pairs.find(({ from, to }) => from === 'w1' && to === 'w3')).toMatchObject({
+      fromNode: 'node1',
+      toNode: 'node3',
+      sameSubnet: false,
+      transport: 'ipip',
+    });
+  });
+
+  test('nat-outgoing: the internet host sees the node, another workload never does', async () => {
+    const { nat } = await lab.verify();
+    const sources = ['10.0.1.11', '10.0.1.12', '10.0.2.11', '10.0.2.12'];
+    expect(nat).toEqual(
+      sources.map((source, position) => ({
+        from: `w${position + 1}`,
+        to: 'internet',
+        reachable: true,
+        expectedSource: source,
+        observedSource: source,
+      })),
+    );
+  });
+
+  test('ipip disabled: the fabric drops what crosses zones, and verify expects it', async () => {
+    await lab.succeed(['apply', '-f', '-'], page('always').replace('enabled: true', 'enabled: false'));
+    const result = await lab.verify();
+    expect(result.forms).toEqual(forms('direct', 'dropped'));
+    expect(result).toMatchObject({ status: 0, ok: true });
+    expect(result.pairs.find(({ from, to }) => from === 'w1' && to === 'w3')).toMatchObject({
+      mode: 'Never',
+      reachable: false,
+      received: 0,
+      rttMs: null,
+      transport: null,
+    });
+  });
+
+  test('a node with /32 encapsulates to its neighbour, as the page warns; put back, it is direct again', async () => {
+    await apply('cross-subnet');
+    const node = await lab.succeed(['get', 'node', 'node4', '-o', 'yaml', '--export']);
+    expect(node).toContain('10.0.2.12/24');
+    await lab.succeed(['apply', '-f', '-'], node.replace('10.0.2.12/24', '10.0.2.12/32'));
+    const narrow = await lab.verify();
+    expect(narrow.forms).toEqual({ ...forms('direct', 'encapsulated'), 'w4>w3': 'encapsulated' });
+    expect(narrow.status).toBe(0);
+    await lab.succeed(['apply', '-f', '-'], node);
+    const restored = await lab.verify();
+    expect(restored.forms).toEqual(forms('direct', 'encapsulated'));
+    expect(restored.status).toBe(0);
+  });
+
+  test('ten flips of the mode lose no packet of 100 a second, in a zone nor across', async () => {
+    // 8 s of pings; the flips follow one another as fast as verify, which sees each in force, allows.
+    const pings = ['w2', 'w3'].map((to) =>
+      lab.inside('w1', ['ping', '-q', '-i', '0.01', '-c', '800', '-W', '5', to]),
+    );
+    for (let flip = 0; flip < 10; flip++) await apply(flip % 2 === 0 ? 'always' : 'cross-subnet');
+    for (const ping of await Promise.all(pings)) {
+      expect(ping.stdout).toContain('800 packets transmitted, 800 received, 0% packet loss');
+      expect(ping.status).toBe(0);
+    }
+  });
+
+  test('names resolve inside; exec gives the status of its command', async () => {
+    for (const name of ['node3', 'w3', 'internet'])
+      expect((await lab.inside('w1', ['ping', '-c', '1', '-W', '5', name])).status).toBe(0);
+    expect((await lab.inside('node1', ['sh', '-c', 'exit 7'])).status).toBe(7);
+    const unknown = await lab.inside('nobody', ['true']);
+    expect(unknown.status).toBe(2);
+    expect(unknown.stderr).toContain('has no host "nobody"');
+  });
+
+  test('env gives a datastore that works from the host', async () => {
+    const env = await lab.succeed(['lab', 'env']);
+    expect(env).toContain(`export TORTIE_DATASTORE=${lab.env.TORTIE_DATASTORE}\n`);
+    expect(await lab.succeed(['get', 'nodes', '-o', 'wide'])).toContain('node4');
+  });
+
+  test('a dead agent stops nothing; up again starts it, and nothing else', async () => {
+    await apply('always');
+    expect((await lab.verify()).ok).toBe(true);
+    const pid = readFileSync(`/run/tortie/labs/${lab.name}/nodes/node1/agent.pid`, 'utf8').split(' ')[0];
+    process.kill(Number(pid), 'SIGKILL');
+    const up = await lab.run(['lab', 'up', '--name', lab.name]);
+    expect(up.stderr).toContain('(0 new)');
+    expect(up.stderr).toContain('agents: started node1\n');
+    expect(up.status).toBe(0);
+    const result = await lab.verify();
+    expect(result.forms).toEqual(forms('encapsulated', 'encapsulated'));
+  });
+
+  test('a link that was removed is made again', async () => {
+    await lab.inside('node2', ['ip', 'link', 'del', 'eth0']);
+    const up = await lab.run(['lab', 'up', '--name', lab.name]);
+    expect(up.stderr).toContain('7 links (1 new)');
+    expect((await lab.verify()).ok).toBe(true);
+  });
+
+  test('another topology under the same name is refused', async () => {
+    const file = join(import.meta.dirname, '../../examples/pools/always.yaml');
+    expect((await lab.run(['lab', 'up', file])).status).toBe(3);
+  });
+});
