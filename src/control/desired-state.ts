@@ -32,6 +32,7 @@ import {
 import { LayeredTable, type TableChange } from './layered-table.ts';
 import { chooseMtu } from './mtu.ts';
 import {
+  type ForeignRoute,
   formatRoute,
   type HostFacts,
   type HostRoute,
@@ -135,6 +136,13 @@ export class DesiredState {
 
   get entryCount(): number {
     return this.#tables.entries.size;
+  }
+
+  /** Somebody else's route that ours would replace: same prefix, and the metric that ours have. */
+  foreignRoute(prefix: Prefix): ForeignRoute | undefined {
+    return this.#facts.routes.find(
+      (r) => r.metric === 0 && r.prefix.address === prefix.address && r.prefix.length === prefix.length,
+    );
   }
 
   peers(): readonly Peer[] {

@@ -13,14 +13,22 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ForwardingSink, Peer } from '../fib/forwarding-config.ts';
-import type { Ipv4 } from '../ip/ipv4.ts';
+import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
+import { formatPrefix } from '../ip/prefix.ts';
 import { ROOT } from '../model/keys.ts';
 import type { Datastore, Listing, Revision, WatchEvent } from '../store/datastore.ts';
 import { ClusterView, type ViewChange } from './cluster-view.ts';
 import type { NodeSettings } from './contributions.ts';
 import { type DesiredChange, DesiredState } from './desired-state.ts';
 import { diffAllRoutes, diffRoutes, diffSettings, formatPlan, ObservedState } from './plan.ts';
-import { type FailedStep, formatRoute, type HostEvent, type HostNetwork, type PlanStep } from './ports.ts';
+import {
+  type FailedStep,
+  type ForeignRoute,
+  formatRoute,
+  type HostEvent,
+  type HostNetwork,
+  type PlanStep,
+} from './ports.ts';
 
 /** Felix looks at its routes every 90 s and at its device every 10 s. */
 export const RECHECK_MS = 10_000;
@@ -64,6 +72,8 @@ export class Reconciler {
   #applied = '';
   #forwardingRevision = 0;
   #failed: readonly FailedStep[] = [];
+  /** Refused steps that have been logged. */
+  readonly #complaints = new Set<string>();
   #failure: string | null = null;
   #connected = false;
   #disconnectedWhy: string | null = null;
@@ -317,13 +327,36 @@ export class Reconciler {
   }
 
   async #apply(steps: readonly PlanStep[], observed: ObservedState): Promise<void> {
-    if (!steps.length) return;
+    const blocked: FailedStep[] = [];
+    const allowed = steps.filter((step) => {
+      const other = step.op === 'set-route' && this.#desired?.foreignRoute(step.route.prefix);
+      if (other) blocked.push({ step, reason: `a route of somebody else is there: ${formatForeign(other)}` });
+      return !other;
+    });
+    const failures = [...blocked, ...(allowed.length ? await this.#applyAllowed(allowed, observed) : [])];
+    for (const { step, reason } of failures) {
+      const text = formatPlan([step]).trimEnd();
+      // Said once, and again only after it has worked in between: it is tried every second.
+      if (!this.#complaints.has(text)) this.#o.logger.warn({ step: text, reason }, 'the host refused a step');
+      this.#complaints.add(text);
+    }
+    this.#failed = [...this.#failed, ...failures];
+  }
+
+  async #applyAllowed(steps: readonly PlanStep[], observed: ObservedState): Promise<readonly FailedStep[]> {
     this.#o.logger.debug({ steps: formatPlan(steps).trimEnd().split('\n') }, 'changing the host');
     const failures = await this.#o.host.apply(steps);
-    this.#failed = [...this.#failed, ...failures];
     const failed = new Set(failures.map((f) => f.step));
-    for (const step of steps) if (!failed.has(step)) observed.take(step);
-    for (const { step, reason } of failures)
-      this.#o.logger.warn({ step: formatPlan([step]).trimEnd(), reason }, 'the host refused a step');
+    for (const step of steps) {
+      if (failed.has(step)) continue;
+      observed.take(step);
+      this.#complaints.delete(formatPlan([step]).trimEnd());
+    }
+    return failures;
   }
+}
+
+function formatForeign(route: ForeignRoute): string {
+  const via = route.via === null ? '' : ` via ${formatIpv4(route.via)}`;
+  return `${formatPrefix(route.prefix)}${via}${route.device === null ? '' : ` dev ${route.device}`}`;
 }

@@ -135,6 +135,24 @@ test('drift is put right: a route taken away, one that is not ours to have, the 
   });
 });
 
+test("somebody else's route stays, and is named; ours comes back when it goes", async () => {
+  const theirs = ['192.168.30.0/26', 'via', '10.0.1.12', 'proto', 'static'];
+  cloud.run('node1', 'ip', 'route', 'replace', ...theirs);
+  const degraded = await eventually('node1 complains', async () => {
+    const status = await cloud.status('node1');
+    return status?.state === 'degraded' ? status : undefined;
+  });
+  expect(degraded.warnings.join('\n')).toMatch(
+    /a route of somebody else is there: 192\.168\.30\.0\/26 via 10\.0\.1\.12/,
+  );
+  expect(cloud.run('node1', 'ip', 'route', 'show', '192.168.30.0/26')).toMatch(/proto static/);
+  cloud.run('node1', 'ip', 'route', 'del', ...theirs);
+  await eventually('node1 runs again', async () =>
+    (await cloud.status('node1'))?.state === 'running' ? true : undefined,
+  );
+  expect(cloud.routes('node1')).toContain('192.168.30.0/26 via 10.0.2.11 dev tunl0 onlink');
+});
+
 test('kill -9 leaves device and routes; the next agent resumes', async () => {
   const before = cloud.routes('node1');
   agents.get('node1')?.process.kill('SIGKILL');
