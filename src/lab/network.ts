@@ -11,6 +11,8 @@ import { runProgram, runSuccessfully } from './program.ts';
 
 export type Echo = ((line: string) => void) | undefined;
 
+// Interfaces are always given as `dev X` or `name X`: a zone may be called `a`, which `ip` takes for `address`.
+
 /** What a kernel with the ipip module puts into every namespace is moved out of the agents' way. */
 const KERNEL_TUNNEL = 'tunl0';
 const KERNEL_TUNNEL_ASIDE = 'kernel-tunl0';
@@ -40,11 +42,11 @@ export async function realiseNetwork(
   const { remove, add } = planLinks(plan.links, present);
   const inNamespace = (end: LinkEnd) => namespaceOf.get(end.host)!;
   for (const end of remove)
-    await runSuccessfully('ip', ['-n', inNamespace(end), 'link', 'del', end.interface]);
+    await runSuccessfully('ip', ['-n', inNamespace(end), 'link', 'del', 'dev', end.interface]);
   await batch(
     add.map(
       ({ ends: [a, b] }) =>
-        `link add ${a.interface} netns ${inNamespace(a)} type veth peer name ${b.interface} netns ${inNamespace(b)}`,
+        `link add name ${a.interface} netns ${inNamespace(a)} type veth peer name ${b.interface} netns ${inNamespace(b)}`,
     ),
     echo,
   );
@@ -111,15 +113,15 @@ async function settleHost(
     .filter((end) => end.host === host.host)
     .map((end) => end.interface);
   const lines = [
-    'link set lo up',
+    'link set dev lo up',
     ...host.bridges.flatMap(({ name, ports, isolated }) => [
       // Multicast snooping would send queries of its own into the captures.
-      ...(present?.has(name) ? [] : [`link add ${name} type bridge mcast_snooping 0 forward_delay 0`]),
-      ...ports.map((port) => `link set ${port} master ${name}`),
-      ...isolated.map((port) => `link set ${port} type bridge_slave isolated on`),
-      `link set ${name} mtu ${plan.mtu} up`,
+      ...(present?.has(name) ? [] : [`link add name ${name} type bridge mcast_snooping 0 forward_delay 0`]),
+      ...ports.map((port) => `link set dev ${port} master ${name}`),
+      ...isolated.map((port) => `link set dev ${port} type bridge_slave isolated on`),
+      `link set dev ${name} mtu ${plan.mtu} up`,
     ]),
-    ...devices.map((device) => `link set ${device} mtu ${plan.mtu} up`),
+    ...devices.map((device) => `link set dev ${device} mtu ${plan.mtu} up`),
     ...host.addresses.map(([device, address]) => `addr replace ${address} dev ${device}`),
     ...host.routes.map((route) => `route replace ${route}`),
   ];

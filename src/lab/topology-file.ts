@@ -1,6 +1,6 @@
 /** Reads topology files; without one, the topology `two-az` that comes with the package. */
 import { readFileSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, resolve as resolvePath } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { InvalidError, UsageError } from '../base/errors.ts';
@@ -23,7 +23,7 @@ export function loadTopology(file: string | undefined, name: string | undefined)
   const topology = parseTopology(value, path);
   const manifests = topology.manifests.map((manifest) => ({
     name: basename(manifest),
-    text: readText(join(dirname(path), manifest), 'manifest'),
+    text: readText(resolvePath(dirname(path), manifest), 'manifest'),
   }));
   return { topology, value, manifests };
 }

@@ -65,7 +65,7 @@ export const INTERNET_HOST = ipv4FromNumber(INTERNET_SUBNET.address + 10);
 export const FABRIC = 'fabric';
 export const ROUTER = 'router';
 export const INTERNET = 'internet';
-const RESERVED: readonly string[] = [FABRIC, ROUTER, INTERNET, 'localhost'];
+const RESERVED: readonly string[] = [FABRIC, ROUTER, INTERNET, 'localhost', 'lo'];
 
 /** A node's name is also its port's in the fabric: Linux gives an interface 15 characters. */
 const MAX_HOST_NAME = 15;
@@ -83,10 +83,12 @@ const label = (limit: number) =>
     .max(limit)
     .regex(/^[a-z](?:[a-z0-9-]*[a-z0-9])?$/, 'expected lower-case letters, digits and -, first a letter');
 
-const hostName = label(MAX_HOST_NAME).refine(
-  (name) => !RESERVED.includes(name) && !/^(?:br|rt)-/.test(name),
-  'is reserved for the lab itself',
-);
+const unreserved = (limit: number) =>
+  label(limit).refine(
+    (name) => !RESERVED.includes(name) && !/^(?:br|rt)-/.test(name),
+    'is reserved for the lab itself',
+  );
+const hostName = unreserved(MAX_HOST_NAME);
 
 const agentSchema = z.strictObject({
   transport: z.enum(['ipip', 'udp', 'auto']).optional(),
@@ -110,7 +112,7 @@ const fileSchema = z.strictObject({
       mtu: z.int().min(576).max(9216).optional(),
     })
     .default({ profile: 'vpc' }),
-  zones: z.record(label(MAX_ZONE_NAME), z.strictObject({ subnet: z.string() })),
+  zones: z.record(unreserved(MAX_ZONE_NAME), z.strictObject({ subnet: z.string() })),
   nodes: z.record(
     hostName,
     z.strictObject({ zone: z.string(), address: z.string().optional(), agent: agentSchema.optional() }),
