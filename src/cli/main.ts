@@ -102,7 +102,7 @@ Calico's IP-in-IP overlay in userspace: its resources, its commands, a node agen
 ${sections.join('\n')}
 Options:
   -h, --help                Show this; 'tortie <command> --help' tells more of one command.
-  -l, --log-level=<level>   ${LOG_LEVELS.join(', ')} [default: info; TORTIE_LOG_LEVEL says the same]
+  -l, --log-level=<level>   ${LOG_LEVELS.join(', ')} of the agent [default: TORTIE_LOG_LEVEL, else info]
 
 The datastore is --datastore URL, else -c FILE, else TORTIE_DATASTORE, else DATASTORE_TYPE=etcdv3 and
 ETCD_ENDPOINTS as calicoctl reads them, else file:///var/lib/tortie ($XDG_STATE_HOME/tortie without root).
@@ -119,7 +119,8 @@ function withoutGlobalOptions(argv: readonly string[]): readonly string[] {
   const level = joined ?? second;
   if (!LOG_LEVELS.includes(level))
     throw new UsageError(`--log-level: expected ${LOG_LEVELS.join(', ')}; got '${level}'`);
-  process.env.TORTIE_LOG_LEVEL = level;
+  // Calico's panic is louder than all that ours has.
+  process.env.TORTIE_LOG_LEVEL = level === 'panic' ? 'fatal' : level;
   return withoutGlobalOptions(separate ? rest : argv.slice(1));
 }
 

@@ -27,7 +27,7 @@ export async function run(argv: readonly string[]): Promise<number> {
       .option('--transport <transport>', 'ipip (protocol 4), udp, or auto (both)', 'ipip')
       .option('--udp-port <port>', 'of the udp transport', '5555')
       .option('--metrics <address>', 'serve Prometheus metrics: [HOST:]PORT')
-      .option('--log-level <level>', 'debug, info, warn or error', 'info')
+      .option('--log-level <level>', 'debug, info, warn or error', process.env.TORTIE_LOG_LEVEL || 'info')
       .option('--cleanup', 'remove what an agent left on this host (routes, rules, device, sysctls) and end'),
   ).action(handler(async (options) => (await import('./node-run.ts')).nodeRun(options)));
   node
