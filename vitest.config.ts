@@ -15,7 +15,7 @@ export default defineConfig({
       {
         test: {
           name: 'system',
-          include: ['test/{netns,lab,examples,docs}/**/*.test.ts'],
+          include: ['test/{netns,lab,etcd,examples,docs}/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,

@@ -2,7 +2,7 @@
 import { systemClock } from '../base/clock.ts';
 import { systemRandom } from '../base/random.ts';
 import { type ConnectionSource, resolveConnection } from './connection.ts';
-import { type Datastore, DatastoreUnavailableError } from './datastore.ts';
+import type { Datastore } from './datastore.ts';
 import { FileStore } from './file-store.ts';
 
 /** @throws UsageError, InvalidError where what names the datastore makes no sense */
@@ -12,7 +12,10 @@ export async function openDatastore(source: ConnectionSource): Promise<Datastore
     case 'file':
       return openFileStore(connection.directory);
     case 'etcd': {
-      throw new DatastoreUnavailableError('etcd is not supported by this version yet', false);
+      // Node warns of a TLS server name that is an address (DEP0123); grpc-js sets it, and nobody here can mend it.
+      if (connection.tls) process.noDeprecation = true;
+      const { EtcdStore } = await import('./etcd-store.ts');
+      return new EtcdStore(connection, systemClock);
     }
   }
 }
