@@ -19,7 +19,7 @@ const stillClock: Clock = {
 };
 
 /** Lets others go first for a while that the seed decides. */
-export function randomTurns(random: Random): () => Promise<void> {
+function randomTurns(random: Random): () => Promise<void> {
   return async () => {
     for (let turns = random.below(12); turns > 0; turns--) await Promise.resolve();
   };
@@ -28,10 +28,10 @@ export function randomTurns(random: Random): () => Promise<void> {
 export class IpamFixture {
   readonly content = new MemoryContent();
 
-  /** Another process's allocator; with a seed, its operations are delayed at random. */
-  allocator(seed?: number): AddressAllocator {
-    const random = seededRandom(seed ?? 1);
-    const turn = seed === undefined ? undefined : randomTurns(random);
+  /** Another process's allocator; its operations wait for `turn`, or are delayed at random by a seed. */
+  allocator(turnOrSeed?: number | (() => Promise<void>)): AddressAllocator {
+    const random = seededRandom(typeof turnOrSeed === 'number' ? turnOrSeed : 1);
+    const turn = typeof turnOrSeed === 'number' ? randomTurns(random) : turnOrSeed;
     const store = new MemoryStore(this.content, turn);
     return createAddressAllocator({ store, clock: stillClock, random, logger: silentLogger });
   }

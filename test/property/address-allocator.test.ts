@@ -1,4 +1,5 @@
 /** Many allocators on one datastore, their operations interleaved at random: what one history may not do. */
+import { setImmediate as immediate } from 'node:timers/promises';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { AddressAllocator } from '../../src/control/address-allocator.ts';
@@ -128,5 +129,53 @@ test('no address is given twice, and none is lost', async () => {
       expect([...fixture.content.values().keys()].filter((key) => key.includes('/handle/'))).toEqual([]);
     }),
     { numRuns: 60 },
+  );
+});
+
+/** Two processes whose datastore operations happen in the order that `schedule` says. */
+async function inOrder(
+  schedule: readonly boolean[],
+  first: (turn: () => Promise<void>) => Promise<unknown>,
+  second: (turn: () => Promise<void>) => Promise<unknown>,
+): Promise<void> {
+  // One process may have several operations under way.
+  const waiting = { true: [] as (() => void)[], false: [] as (() => void)[] };
+  const running = new Set([true, false]);
+  const turnOf = (who: boolean) => () => new Promise<void>((resolve) => waiting[`${who}`].push(resolve));
+  const finished = [
+    first(turnOf(true)).finally(() => running.delete(true)),
+    second(turnOf(false)).finally(() => running.delete(false)),
+  ];
+  for (let step = 0; running.size > 0; step++) {
+    await immediate();
+    const wanted = schedule[step] ?? step % 2 === 0;
+    const go = waiting[`${wanted}`].shift() ?? waiting[`${!wanted}`].shift();
+    go?.();
+  }
+  await Promise.all(finished);
+}
+
+const schedules = fc.array(fc.boolean(), { minLength: 40, maxLength: 40 });
+
+test('a block that one process releases and another of the same node wants back has one fate', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      schedules,
+      fc.constantFrom('all' as const, 'empty' as const),
+      async (schedule, which) => {
+        const fixture = await cluster();
+        const request = { node: 'node1', handle: 'h', attributes: {} };
+        await fixture.allocator().assign(request);
+        await fixture.allocator().releaseByHandle('h');
+        await inOrder(
+          schedule,
+          (turn) => fixture.allocator(turn).releaseAffinities('node1', which),
+          (turn) => fixture.allocator(turn).assign(request),
+        );
+        expect(fixture.problems()).toEqual([]);
+        expect(fixture.allocated().size).toBe(1);
+      },
+    ),
+    { numRuns: 400 },
   );
 });
