@@ -34,3 +34,11 @@ test('docs/dependencies.md has every dependency and no other', () => {
   const listed = rowsOf('docs/dependencies.md', /(?<=`)[^`, ]+(?=`)/g);
   expect(sorted(listed)).toEqual(sorted([...Object.keys(dependencies), ...Object.keys(devDependencies)]));
 });
+
+test('docs/dependencies.md keeps no package that the source does not load', () => {
+  const { dependencies } = JSON.parse(page('package.json'));
+  const loaded = source();
+  // pino finds its pretty printer by name.
+  const unused = Object.keys(dependencies).filter((name) => !loaded.includes(`'${name}'`));
+  expect(unused).toEqual([]);
+});
