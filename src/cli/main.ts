@@ -78,6 +78,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry & { readonly group: 
     summary: "Run a node's agent, ask how it is, check the host",
     load: () => import('./commands/node.ts'),
   },
+  ipam: {
+    group: ADDRESSES,
+    summary: 'Show, check, release and configure addresses',
+    load: () => import('./commands/ipam.ts'),
+  },
   workload: {
     group: ADDRESSES,
     summary: 'Attach network namespaces to this node, and detach them',

@@ -13,9 +13,19 @@ import {
   decodeBlock,
   decodeHandle,
   decodeIpamConfig,
+  TUNNEL_ADDRESS_TYPE,
 } from '../model/ipam-values.ts';
 import { parseKey } from '../model/keys.ts';
-import type { IPPool, IpamBlock, IpamHandle, Kind, Resource } from '../model/resources.ts';
+import type {
+  IPPool,
+  IpamAttributes,
+  IpamBlock,
+  IpamHandle,
+  Kind,
+  NodeSpec,
+  Resource,
+  WorkloadEndpointSpec,
+} from '../model/resources.ts';
 import { decodeStored } from '../model/stored.ts';
 import { blockProblems } from './block.ts';
 
@@ -171,20 +181,9 @@ function poolProblems(snapshot: IpamSnapshot): string[] {
 function nodeProblems(snapshot: IpamSnapshot): string[] {
   const nodes = new Set(ofKind(snapshot, 'Node').map(({ metadata }) => metadata.name));
   const owners = new Set(snapshot.affinities.map(({ node }) => node));
-  const gone = [...owners]
+  return [...owners]
     .filter((node) => !nodes.has(node))
     .map((node) => `node ${node} has affinities, but there is no such Node`);
-  const orphans = snapshot.blocks.flatMap((block) =>
-    allocationsOf(block).flatMap(({ address, attributes }) => {
-      const node = attributes.secondary?.node;
-      return node !== undefined && !nodes.has(node)
-        ? [
-            `${formatIpv4(address)} is held by ${attributes.handle_id ?? 'no handle'} on ${node}, which is no Node`,
-          ]
-        : [];
-    }),
-  );
-  return [...gone, ...orphans];
 }
 
 /** Workloads' addresses inside pools must be allocated, each to one workload. */
@@ -211,4 +210,43 @@ function workloadProblems(snapshot: IpamSnapshot): string[] {
         : [`${formatIpv4(address)} of workload ${metadata.name} is not allocated`];
     });
   });
+}
+
+export interface Leak {
+  readonly address: Ipv4;
+  readonly handle: string | null;
+  readonly why: string;
+}
+
+/** Addresses that are allocated to what is not there. */
+export function leakedAddresses(snapshot: IpamSnapshot): Leak[] {
+  const nodes = new Map(
+    ofKind(snapshot, 'Node').map(({ metadata, spec }) => [metadata.name, spec as NodeSpec] as const),
+  );
+  const workloads = new Set(
+    ofKind(snapshot, 'WorkloadEndpoint').flatMap(({ spec }) =>
+      ((spec as WorkloadEndpointSpec).ipNetworks ?? []).map((network) => network.split('/')[0]),
+    ),
+  );
+  return snapshot.blocks.flatMap((block) =>
+    allocationsOf(block).flatMap(({ address, attributes }): Leak[] => {
+      const why = leakOf(formatIpv4(address), attributes, nodes, workloads);
+      return why ? [{ address, handle: attributes.handle_id ?? null, why }] : [];
+    }),
+  );
+}
+
+function leakOf(
+  address: string,
+  { secondary }: IpamAttributes,
+  nodes: ReadonlyMap<string, NodeSpec>,
+  workloads: ReadonlySet<string | undefined>,
+): string | undefined {
+  const { node, type, pod } = secondary ?? {};
+  if (node !== undefined && !nodes.has(node)) return `there is no Node ${node}`;
+  const tunnel = nodes.get(node ?? '')?.bgp?.ipv4IPIPTunnelAddr;
+  if (type === TUNNEL_ADDRESS_TYPE && tunnel !== address)
+    return `the tunnel address of ${node} is ${tunnel ?? 'not set'}`;
+  if (pod !== undefined && !workloads.has(address)) return 'no workload endpoint has it';
+  return undefined;
 }

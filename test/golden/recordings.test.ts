@@ -21,6 +21,8 @@ const SESSIONS = [
   'documents',
   'convert',
   'store-rules',
+  'ipam',
+  'ipam-borrow',
 ];
 
 let root: string;
