@@ -59,7 +59,7 @@ export function selfContribution(context: Context): Contribution {
     if (address >>> 24 !== 127) result.sources.push({ prefix: hostPrefix(address), owners: 'local' });
   result.sysctls.push(
     ['net/ipv4/ip_forward', '1'],
-    [`net/ipv4/conf/${settings.device}/rp_filter`, '2'],
+    [reversePathFilterOf(settings.device), tunnelAddress === null ? '0' : '2'],
     [`net/ipv6/conf/${settings.device}/disable_ipv6`, '1'],
   );
   const device = self && underlay.deviceOf(self.address);
@@ -69,6 +69,14 @@ export function selfContribution(context: Context): Contribution {
     );
   if (device) loosen(result, underlay, device);
   return result;
+}
+
+/**
+ * Loose, since the way back may be plain; but even loose filtering drops all that comes in by a device without an
+ * address and would go back by another (docs/adr/0006), so without a tunnel address there is none.
+ */
+export function reversePathFilterOf(device: string): string {
+  return `net/ipv4/conf/${device}/rp_filter`;
 }
 
 /** A pool whose block has no owner yet may be sent from by every known node. */

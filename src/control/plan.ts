@@ -1,6 +1,7 @@
 /** From what is to what should be: the steps, printable, in an order that never leaves a gap. */
 import { formatIpv4 } from '../ip/ipv4.ts';
 import { formatPrefix, type InterfaceAddress } from '../ip/prefix.ts';
+import { reversePathFilterOf } from './contributions.ts';
 import {
   formatRoute,
   type HostRoute,
@@ -23,11 +24,15 @@ export function diffAllRoutes(desired: HostState['routes'], observed: HostState[
   return diffRoutes(new Set([...desired.keys(), ...observed.keys()]), desired, observed);
 }
 
-/** All but the routes. */
+/** All but the routes. The device's filter is off before its address goes, and on after one has come. */
 export function diffSettings(desired: HostState, observed: HostState): PlanStep[] {
+  const sysctls = diffSysctls(desired, observed);
+  const filter = desired.device && reversePathFilterOf(desired.device.name);
+  const isLast = (step: PlanStep) => step.op === 'set-sysctl' && step.name === filter && step.value !== '0';
   return [
-    ...diffSysctls(desired, observed),
+    ...sysctls.filter((step) => !isLast(step)),
     ...(desired.device && observed.device ? diffDevice(desired.device, observed.device) : []),
+    ...sysctls.filter(isLast),
     ...diffRules(desired.rules, observed.rules),
   ];
 }

@@ -120,12 +120,12 @@ test('the plan for a bare host, and then none', () => {
   const plan = diff(desired, BARE);
   expect(formatPlan(plan)).toMatchInlineSnapshot(`
     "echo 1 > /proc/sys/net/ipv4/ip_forward
-    echo 2 > /proc/sys/net/ipv4/conf/tunl0/rp_filter
     echo 2 > /proc/sys/net/ipv4/conf/eth0/rp_filter
     echo 1 > /proc/sys/net/ipv4/conf/calif00/proxy_arp
     ip link set tunl0 mtu 1480
     ip link set tunl0 up
     ip address add 192.168.10.0/32 dev tunl0
+    echo 2 > /proc/sys/net/ipv4/conf/tunl0/rp_filter
     nft table ip tortie: pools {192.168.0.0/16} nat {192.168.0.0/16} tunl0 snat 192.168.10.0 drop udp 5555
     ip route replace 192.168.10.1 dev calif00 proto 84 scope link
     ip route replace blackhole 192.168.10.0/26 proto 84
