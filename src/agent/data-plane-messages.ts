@@ -14,6 +14,8 @@ export interface PacketThreadStart {
   readonly receiver: number;
   readonly icmp: number;
   readonly wakeup: number;
+  /** Whether packets wait a moment for a route that the table does not have yet. */
+  readonly holdUnrouted: boolean;
   readonly port: import('node:worker_threads').MessagePort;
 }
 

@@ -7,6 +7,7 @@ import { Outbound } from '../dataplane/outbound.ts';
 import { PathState } from '../dataplane/path-state.ts';
 import { PacketBatch, PieceBatch } from '../dataplane/ports.ts';
 import { runLoop } from '../dataplane/run-loop.ts';
+import { UnroutedHold } from '../dataplane/unrouted-hold.ts';
 import { ForwardingTable } from '../fib/forwarding-table.ts';
 import { SourceTable } from '../fib/source-table.ts';
 import { Arena } from '../io/arena.ts';
@@ -51,7 +52,11 @@ function runOutbound(): void {
     sink: start.sender,
     errors: start.icmp,
   });
-  const outbound = new Outbound({ memory: arena, source, sink, waiter, table, paths, counters, clock });
+  const hold = start.holdUnrouted ? { hold: new UnroutedHold(arena, clock) } : {};
+  const outbound = new Outbound({
+    ...{ memory: arena, source, sink, waiter, table, paths, counters, clock },
+    ...hold,
+  });
   const icmpBatch = new PacketBatch(arena, ICMP_PACKETS, ICMP_SLOT_BYTES);
   const listener = new IcmpListener({
     memory: arena,
@@ -67,7 +72,14 @@ function runOutbound(): void {
     waiter,
     step: () => outbound.step(),
     readErrors: () => listener.step(sendReplies),
-    takeMessages: () => takeMessages(table),
+    takeMessages: () => {
+      const goOn = takeMessages(table);
+      outbound.retryHeld(!goOn);
+      return goOn;
+    },
+    ...(hold.hold
+      ? { due: { remainingMs: () => hold.hold.remainingMs(), run: () => outbound.retryHeld() } }
+      : {}),
   });
 }
 

@@ -54,6 +54,8 @@ export interface DataPlaneOptions {
   readonly logger: Logger;
   /** A packet thread ended by itself: nothing is forwarded in that direction any more. */
   readonly onExit: (error: Error) => void;
+  /** Whether packets wait a moment for a route that the table does not have yet; else they are dropped at once. */
+  readonly holdUnrouted?: boolean;
   /** Where device and sockets are to be, other than in our own network namespace. */
   readonly networkNamespace?: string;
 }
@@ -96,14 +98,15 @@ function openDescriptors(device: string): Descriptors {
     return fd;
   };
   try {
-    const tun = openTun(device, 'tcp+udp');
-    keep(tun.fd);
-    return {
-      tun,
+    const sockets = {
       sender: keep(openRawSender()),
       receiver: keep(openRawReceiver()),
       icmp: keep(openIcmpErrorReceiver()),
     };
+    // Last: attaching gives the device its carrier, which is to tell the truth.
+    const tun = openTun(device, 'tcp+udp');
+    keep(tun.fd);
+    return { tun, ...sockets };
   } catch (error) {
     for (const fd of opened) systemCalls().close(fd);
     throw error;
@@ -122,6 +125,7 @@ class ThreadedDataPlane implements DataPlane {
   readonly device: { readonly name: string; readonly index: number };
   readonly #descriptors: Descriptors;
   readonly #onExit: (error: Error) => void;
+  readonly #holdUnrouted: boolean;
   readonly #threads: readonly PacketThread[];
   readonly #scratch = new Arena(8);
   /** Orders that not every thread has answered yet; id 0 is the start. */
@@ -137,6 +141,7 @@ class ThreadedDataPlane implements DataPlane {
     this.#descriptors = descriptors;
     this.device = { name: descriptors.tun.name, index: descriptors.tun.index };
     this.#onExit = options.onExit;
+    this.#holdUnrouted = options.holdUnrouted ?? false;
     this.#ready = this.#answers(0);
     this.#threads = DIRECTIONS.map((direction) => this.#startThread(direction));
   }
@@ -221,6 +226,7 @@ class ThreadedDataPlane implements DataPlane {
       receiver,
       icmp,
       wakeup,
+      holdUnrouted: this.#holdUnrouted,
       port: port2,
     };
     const worker = new Worker(new URL('./data-plane-worker.js', import.meta.url), {

@@ -94,6 +94,7 @@ import {
   type Waiter,
 } from './ports.ts';
 import { MAX_SEGMENT_HEADER_BYTES, Segmenter, type SumBytes } from './segmentation.ts';
+import type { UnroutedHold } from './unrouted-hold.ts';
 
 /** RFC 1853 and RFC 2003 leave it to us: enough for every underlay, and not the inner TTL, which traceroute reads. */
 const OUTER_TTL = 64;
@@ -119,6 +120,8 @@ export interface OutboundParts {
   readonly clock: MonotonicMs;
   /** A faster sum over the memory than the plain loop, where there is one. */
   readonly sum?: SumBytes;
+  /** Where packets without a route wait for one; without it they are dropped at once. */
+  readonly hold?: UnroutedHold;
 }
 
 export class Outbound {
@@ -139,6 +142,7 @@ export class Outbound {
   readonly #sum: SumBytes;
   readonly #segmenter: Segmenter;
   readonly #segmentBlobs: number;
+  readonly #hold: UnroutedHold | undefined;
   /** Peer of the packet in hand, and how many packets on the wire it is. */
   #slot = NO_PEER;
   #segments = 1;
@@ -159,6 +163,7 @@ export class Outbound {
     this.#innerLength = new Int32Array(capacity);
     this.#quotable = new Int32Array(capacity);
     this.#sum = parts.sum ?? ((offset, length, initial) => sumBytes(this.#bytes, offset, length, initial));
+    this.#hold = parts.hold;
     this.#segmenter = new Segmenter(parts.memory.bytes, this.#sum);
     this.#segmentBlobs = parts.memory.allocate(capacity * SEGMENT_BLOB_BYTES, 64);
   }
@@ -170,12 +175,42 @@ export class Outbound {
     if (count === 0) return 0;
     this.#counters.add(IN_BATCHES, 1);
     for (let i = 0; i < count; i++) {
-      const reason = this.#decide(batch.offset[i]!, batch.length[i]!);
+      const at = batch.offset[i]!;
+      const length = batch.length[i]!;
+      const reason = this.#decide(at, length);
+      if (reason === OUTBOUND_NO_ROUTE && this.#held(at, length)) continue;
       if (reason !== FORWARDED) this.#drop(reason);
     }
     this.#flush();
     this.sendReplies();
     return count;
+  }
+
+  /** Tries what waits for a route again: after a change of the table, and when its time is up; `endNow` at the end. */
+  retryHeld(endNow = false): void {
+    if (this.#hold === undefined || this.#hold.count === 0) return;
+    this.#hold.offer((at, length, last) => {
+      const reason = this.#decide(at, length);
+      if (reason === OUTBOUND_NO_ROUTE && !last) {
+        this.#uncount(length);
+        return false;
+      }
+      if (reason !== FORWARDED) this.#drop(reason);
+      return true;
+    }, endNow);
+    this.#flush();
+    this.sendReplies();
+  }
+
+  #held(at: number, length: number): boolean {
+    if (this.#hold === undefined || !this.#hold.keep(at, length)) return false;
+    this.#uncount(length);
+    return true;
+  }
+
+  /** A packet that waits has not entered yet. */
+  #uncount(length: number): void {
+    this.#counters.add(IN_BYTES, VIRTIO_NET_HEADER_BYTES - length);
   }
 
   /** Sends the answers that are queued. */

@@ -140,8 +140,11 @@ export const READY_BROKEN = 8;
 
 /** Blocks the thread until there is something to do. */
 export interface Waiter {
-  /** Waits for packets, a wake-up or ICMP messages, without end; a wake-up is taken back by returning it. */
-  wait(): number;
+  /**
+   * Waits for packets, a wake-up or ICMP messages, without end or at most `timeoutMs`; a wake-up is taken back by
+   * returning it.
+   */
+  wait(timeoutMs?: number): number;
   /** Waits until the sink takes packets again, at most `timeoutMs`; whether it does. */
   waitForSink(timeoutMs: number): boolean;
 }

@@ -18,14 +18,17 @@ export interface RunLoopParts {
   readonly readErrors: () => void;
   /** Takes over what was sent to this thread; false ends the loop. */
   readonly takeMessages: () => boolean;
+  /** Something that is due at a time: how long until then (-1: nothing is), and what to do. */
+  readonly due?: { readonly remainingMs: () => number; readonly run: () => void };
 }
 
 /** Returns when `takeMessages` says so; throws when the source is gone. */
 export function runLoop(parts: RunLoopParts): void {
-  const { waiter, step, readErrors, takeMessages } = parts;
+  const { waiter, step, readErrors, takeMessages, due } = parts;
   let broken = 0;
   for (;;) {
-    const ready = waiter.wait();
+    const ready = waiter.wait(due?.remainingMs());
+    if (due?.remainingMs() === 0) due.run();
     if ((ready & READY_WAKE) !== 0 && !takeMessages()) return;
     if ((ready & READY_ERRORS) !== 0) readErrors();
     if ((ready & READY_SOURCE) === 0) continue;

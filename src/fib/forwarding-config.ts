@@ -60,6 +60,13 @@ export interface ForwardingConfig {
   readonly sources: readonly SourceEntry[];
   /** Hosts that are no peers (externalNodesList, --allow): they may send any inner source that no peer owns and that is not ours. */
   readonly externalSources: readonly Prefix[];
+  /**
+   * The table follows the kernel's routes, which name next hops and no nodes. Then anybody may send its own
+   * address as the inner source; `externalSources` may send whatever is not ours, though a route to it leads
+   * elsewhere; and 'any-peer' are the peers that we have a transport to (the others are next hops of routes
+   * that do not go through our device).
+   */
+  readonly byRoutes?: boolean;
 }
 
 export type ForwardingOperation =

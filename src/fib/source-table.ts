@@ -5,7 +5,7 @@
 import type { ForwardingConfig, ForwardingOperation, SourceEntry } from './forwarding-config.ts';
 import { LocalAddresses } from './local-addresses.ts';
 import { FIRST_GROUP, PeerGroups } from './peer-groups.ts';
-import { GRACE_MS, NO_PEER, PeerTable } from './peer-table.ts';
+import { GRACE_MS, NO_PEER, PeerTable, TRANSPORT_NONE } from './peer-table.ts';
 import { NO_MATCH, PrefixTable } from './prefix-table.ts';
 
 /** Verdicts of `check`. */
@@ -29,6 +29,7 @@ export class SourceTable {
   readonly #groups = new PeerGroups(this.peers);
   readonly #sources = new PrefixTable();
   #externals = new PrefixTable();
+  #byRoutes = false;
   /** Old owners whose packets may still be in flight: prefix -> index of #graceGroup and #graceUntilMs. */
   readonly #grace = new PrefixTable();
   readonly #graceGroup: number[] = [];
@@ -46,7 +47,8 @@ export class SourceTable {
     if (slot === NO_PEER || (this.peers.known[slot] === 0 && !this.peers.isLeaving(slot, this.#clock())))
       return this.#checkExternal(outerSource, innerSource, value);
     if (value >= FIRST_GROUP && this.#groups.contains(value, slot)) return SOURCE_ACCEPTED;
-    if (value === VALUE_ANY_PEER) return SOURCE_ACCEPTED;
+    if (value === VALUE_ANY_PEER && (!this.#byRoutes || this.peers.transport[slot] !== TRANSPORT_NONE))
+      return SOURCE_ACCEPTED;
     // A host's own traffic: its address is its identity.
     if (innerSource === outerSource && value !== VALUE_LOCAL) return SOURCE_ACCEPTED;
     if (this.#inGrace(innerSource, slot)) return SOURCE_ACCEPTED;
@@ -82,6 +84,7 @@ export class SourceTable {
   replace(config: ForwardingConfig): void {
     const nowMs = this.#clock();
     this.local.set(config.outerSource, config.localAddresses);
+    this.#byRoutes = config.byRoutes === true;
     this.apply({ op: 'set-external-sources', prefixes: config.externalSources });
     const peers = new Set<number>();
     for (const peer of config.peers) {
@@ -119,7 +122,9 @@ export class SourceTable {
   }
 
   #checkExternal(outerSource: number, innerSource: number, value: number): number {
+    if (this.#byRoutes && innerSource === outerSource && value !== VALUE_LOCAL) return SOURCE_ACCEPTED;
     if (!this.#isExternal(outerSource)) return SOURCE_OUTER_UNKNOWN;
+    if (this.#byRoutes) return value === VALUE_LOCAL ? SOURCE_INNER_LOCAL : SOURCE_ACCEPTED;
     if (value === VALUE_LOCAL || value >= FIRST_GROUP) return refusal(value);
     // A peer's address is that peer's, even where no source entry says so.
     const owner = this.peers.slotOf(innerSource);

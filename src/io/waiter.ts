@@ -51,9 +51,11 @@ export class PollWaiter implements Waiter {
     this.#setPoll(this.#sinkPoll, fds.sink, POLLOUT);
   }
 
-  wait(): number {
-    const ready = this.#calls.ppoll(this.#base + this.#polls, this.#count, 0, 0);
-    // EINTR: a signal for the process; the caller comes back.
+  wait(timeoutMs = -1): number {
+    if (timeoutMs >= 0) this.#setTimeout(timeoutMs);
+    const timeout = timeoutMs < 0 ? 0 : this.#base + this.#timeout;
+    const ready = this.#calls.ppoll(this.#base + this.#polls, this.#count, timeout, 0);
+    // The time is up; or EINTR, a signal for the process: the caller comes back.
     if (ready <= 0) return 0;
     let bits = 0;
     const source = this.#events(0);
@@ -68,9 +70,13 @@ export class PollWaiter implements Waiter {
   }
 
   waitForSink(timeoutMs: number): boolean {
+    this.#setTimeout(timeoutMs);
+    return this.#calls.ppoll(this.#base + this.#sinkPoll, 1, this.#base + this.#timeout, 0) > 0;
+  }
+
+  #setTimeout(timeoutMs: number): void {
     this.#view.setUint32(this.#timeout, Math.floor(timeoutMs / 1000), true);
     this.#view.setUint32(this.#timeout + 8, (timeoutMs % 1000) * 1_000_000, true);
-    return this.#calls.ppoll(this.#base + this.#sinkPoll, 1, this.#base + this.#timeout, 0) > 0;
   }
 
   #setPoll(at: number, fd: number, events: number): void {

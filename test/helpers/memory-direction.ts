@@ -10,6 +10,7 @@ import { Inbound } from '../../src/dataplane/inbound.ts';
 import { Outbound } from '../../src/dataplane/outbound.ts';
 import { PathState } from '../../src/dataplane/path-state.ts';
 import { PacketBatch, PieceBatch } from '../../src/dataplane/ports.ts';
+import { UnroutedHold } from '../../src/dataplane/unrouted-hold.ts';
 import type { ForwardingConfig } from '../../src/fib/forwarding-config.ts';
 import { ForwardingTable } from '../../src/fib/forwarding-table.ts';
 import { SourceTable } from '../../src/fib/source-table.ts';
@@ -77,19 +78,21 @@ function parts(direction: Direction, packets = 8) {
   };
 }
 
-export function makeOutbound(config: ForwardingConfig = CONFIG) {
+export function makeOutbound(config: ForwardingConfig = CONFIG, unrouted: 'drop' | 'hold' = 'drop') {
   const p = parts('outbound');
   const clock = () => p.time.now;
   const table = new ForwardingTable(clock);
   const paths = new PathState(clock);
   table.peers.onAssign = (slot, address) => p.counters.assignPeer(slot, address);
   table.replace(config);
-  const outbound = new Outbound({ ...p, table, paths, clock });
+  const hold = unrouted === 'hold' ? new UnroutedHold(p.memory, clock) : undefined;
+  const outbound = new Outbound({ ...p, table, paths, clock, ...(hold ? { hold } : {}) });
   const errors = new MemorySource(p.memory, new PacketBatch(p.memory, 4, 2048));
   const listener = new IcmpListener({ ...p, source: errors, table, paths, replies: outbound.replies });
   return {
     ...p,
     table,
+    hold,
     outbound,
     /** Runs these packets through in one batch and returns what left because of them. */
     send(...packets: Uint8Array[]) {
