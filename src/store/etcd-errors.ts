@@ -54,6 +54,7 @@ export async function explainEtcdFailure(failure: EtcdFailure, request: FailedRe
         false,
         'Grant its role read and write on the prefix /calico/: etcdctl role grant-permission.',
       );
+    case 'tls':
     case 'unreachable':
       return explainUnreachable(failure, connection, unavailable);
     case 'compacted':
@@ -64,6 +65,11 @@ export async function explainEtcdFailure(failure: EtcdFailure, request: FailedRe
 
 type Unavailable = (says: string, retryable: boolean, hint: string) => DatastoreUnavailableError;
 
+/** What a plain server makes of a handshake; so does a load balancer with nobody behind it. */
+const CLOSED = /disconnected before secure TLS|socket hang up|ECONNRESET/i;
+const PLAIN_HINT = 'Use etcd:// or http:// for a port without TLS.';
+
+/** Words of a failed handshake, what they mean, what to do. */
 const TLS_PROBLEMS: readonly (readonly [RegExp, string, string])[] = [
   [
     /self.signed certificate|unable to (get|verify)|unknown ca/i,
@@ -83,7 +89,7 @@ const TLS_PROBLEMS: readonly (readonly [RegExp, string, string])[] = [
   [
     /wrong version number|packet length too long|record layer|EPROTO/i,
     'etcd does not speak TLS there',
-    'Use etcd:// or http:// for a port without TLS.',
+    PLAIN_HINT,
   ],
   [
     /bad certificate|certificate required|handshake failure/i,
@@ -107,6 +113,8 @@ async function explainUnreachable(
   const words = `${failure.details} ${probed ?? ''}`;
   const problem = connection.tls ? TLS_PROBLEMS.find(([pattern]) => pattern.test(words)) : undefined;
   if (problem) return unavailable(`${problem[1]} (${probed ?? failure.details})`, false, problem[2]);
+  if (connection.tls && CLOSED.test(words))
+    return unavailable('etcd does not speak TLS there, or nobody is behind that port', true, PLAIN_HINT);
   return unavailable(
     failure.sent
       ? `no answer (${failure.details}); a change may have been made or not`

@@ -3,6 +3,8 @@ import { RecoverableError } from 'etcd3';
 
 export type FailureKind =
   | 'unreachable'
+  /** No connection, for a reason that time does not mend. */
+  | 'tls'
   /** The token that we authenticated for is not known (any more): authenticate again. */
   | 'token'
   | 'credentials'
@@ -26,6 +28,7 @@ const WORDS: readonly (readonly [RegExp, FailureKind])[] = [
   [/request is too large|message larger than max/, 'too large'],
   [/database space exceeded/, 'no space'],
   [/has been compacted/, 'compacted'],
+  [/certificate|altnames|unable to verify|wrong version number|EPROTO|SSL alert/i, 'tls'],
   [/no leader|leader changed|request timed out|too many requests|server stopped|not healthy/, 'unreachable'],
 ];
 

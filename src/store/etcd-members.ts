@@ -7,7 +7,7 @@ import type { IRangeRequest, IRangeResponse, ITxnRequest, ITxnResponse } from 'e
 import type { Clock } from '../base/clock.ts';
 import type { EtcdConnection } from './connection.ts';
 import { ATTEMPT_MS, EtcdClient, type WatchStream } from './etcd-client.ts';
-import { failureOf } from './etcd-failure.ts';
+import { type EtcdFailure, failureOf } from './etcd-failure.ts';
 
 /** How long a request may take in all; less where nobody is even listening. */
 const REQUEST_MS = 12_000;
@@ -79,12 +79,7 @@ export class EtcdMembers {
           this.#renew(index, client);
           continue;
         }
-        if (
-          this.#closing.signal.aborted ||
-          failure.kind !== 'unreachable' ||
-          (type === 'write' && failure.sent)
-        )
-          throw failure;
+        if (this.#closing.signal.aborted || !this.#mayTryAgain(failure, type, attempt)) throw failure;
         if (failure.sent || failure.details.includes('Deadline')) budgetMs = REQUEST_MS;
         if (this.#preferred === index) this.#preferred = (index + 1) % this.#clients.length;
         if (this.#clock.monotonicMs() - start > budgetMs) throw failure;
@@ -93,6 +88,12 @@ export class EtcdMembers {
         pauseMs = Math.min(2 * pauseMs, PAUSE_MS.most);
       }
     }
+  }
+
+  #mayTryAgain(failure: EtcdFailure, type: 'read' | 'write', attempt: number): boolean {
+    // Another member may have a better certificate; the same one will not have it in a second.
+    if (failure.kind === 'tls') return attempt < this.#clients.length;
+    return failure.kind === 'unreachable' && !(type === 'write' && failure.sent);
   }
 
   /** A new client in place of one, unless somebody did so already; what the old one has under way may end. */

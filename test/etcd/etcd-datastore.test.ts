@@ -13,7 +13,7 @@ describe('one member', () => {
   datastoreContract('etcd', async () => ({
     open: () => openDatastore({ datastore: cluster.url, env: {} }),
     dispose: async () => {
-      cluster.run('del', '--prefix', '/');
+      await cluster.run('del', '--prefix', '/');
     },
   }));
 });
@@ -22,9 +22,9 @@ describe('three members, TLS, client certificates, user and password', () => {
   let cluster: EtcdCluster;
   beforeAll(async () => {
     cluster = await EtcdCluster.start({ members: 3, tls: true });
-    cluster.run('user', 'add', 'root:secret');
-    cluster.run('user', 'grant-role', 'root', 'root');
-    cluster.run('auth', 'enable');
+    await cluster.run('user', 'add', 'root:secret');
+    await cluster.run('user', 'grant-role', 'root', 'root');
+    await cluster.run('auth', 'enable');
   });
   afterAll(() => cluster?.stop());
   datastoreContract('etcds', async () => ({
@@ -41,7 +41,7 @@ describe('three members, TLS, client certificates, user and password', () => {
         },
       }),
     dispose: async () => {
-      cluster.run('--user', 'root:secret', 'del', '--prefix', '/');
+      await cluster.run('--user', 'root:secret', 'del', '--prefix', '/');
     },
   }));
 });

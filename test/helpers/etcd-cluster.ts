@@ -2,7 +2,7 @@
  * Real etcd members for tests: as many as wanted, on loopback, with TLS and client certificates (made by
  * openssl) or in plain, each behind a relay of ours that can be cut as a network can.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -268,49 +268,61 @@ export class EtcdCluster {
   }
 
   /** etcdctl against the members themselves, not the relays. */
-  etcdctl(
-    words: readonly string[],
-    input?: string,
-  ): { status: number | null; stdout: string; stderr: string } {
+  async etcdctl(...words: readonly string[]): Promise<{ status: number; stdout: string; stderr: string }> {
     const scheme = this.certificates ? 'https' : 'http';
     const endpoints = this.#members.map((m) => `${scheme}://127.0.0.1:${m.clientPort}`).join(',');
     const tls = this.certificates && [
       ...['--cacert', this.certificates.caFile, '--cert', this.certificates.clientCertificateFile],
       ...['--key', this.certificates.clientKeyFile],
     ];
-    return spawnSync('etcdctl', ['--endpoints', endpoints, ...(tls ?? []), ...words], {
-      encoding: 'utf8',
-      env: { ...process.env, ETCDCTL_API: '3' },
-      timeout: 20_000,
-      ...(input !== undefined && { input }),
+    return new Promise((resolve) => {
+      const options = { env: { ...process.env, ETCDCTL_API: '3' }, timeout: 20_000 };
+      execFile(
+        'etcdctl',
+        ['--endpoints', endpoints, ...(tls ?? []), ...words],
+        options,
+        (error, stdout, stderr) => {
+          resolve({ status: error ? 1 : 0, stdout, stderr: stderr || (error?.message ?? '') });
+        },
+      );
     });
   }
 
   /** Fails where etcdctl does. */
-  run(...words: readonly string[]): string {
-    const { status, stdout, stderr } = this.etcdctl(words);
+  async run(...words: readonly string[]): Promise<string> {
+    const { status, stdout, stderr } = await this.etcdctl(...words);
     if (status !== 0) throw new Error(`etcdctl ${words.join(' ')} failed: ${stderr}${stdout}`);
     return stdout;
   }
 
   /** Compacts everything up to now. */
-  compact(): void {
-    const status = JSON.parse(this.run('get', '/', '-w', 'json'));
-    this.run('compaction', String(status.header.revision));
+  async compact(): Promise<void> {
+    const status = JSON.parse(await this.run('get', '/', '-w', 'json'));
+    await this.run('compaction', String(status.header.revision));
   }
 
   /** Index of the member that leads. */
-  leader(): number {
+  async leader(): Promise<number> {
     const rows: { Endpoint: string; Status: { leader: number; header: { member_id: number } } }[] =
-      JSON.parse(this.run('endpoint', 'status', '-w', 'json'));
+      JSON.parse(await this.run('endpoint', 'status', '-w', 'json'));
     const leading = rows.find(({ Status }) => Status.leader === Status.header.member_id);
     return this.#members.findIndex((m) => leading?.Endpoint.endsWith(`:${m.clientPort}`));
   }
 
   /** Resolves once a majority answers. */
-  async ready(): Promise<void> {
+  ready(): Promise<void> {
+    return this.#until('get', '/ready', '--command-timeout=2s');
+  }
+
+  /** Resolves once every member does. */
+  allReady(): Promise<void> {
+    return this.#until('endpoint', 'health', '--command-timeout=2s');
+  }
+
+  async #until(...words: readonly string[]): Promise<void> {
     const answered = await poll(systemClock, START_DEADLINE_MS, 100, async () => {
-      return this.etcdctl(['get', '/ready', '--command-timeout', '2s']).status === 0 || undefined;
+      const { status } = await this.etcdctl(...words);
+      return status === 0 || undefined;
     });
     if (!answered) throw new Error(`etcd did not come up: ${this.#members.map((m) => m.log).join('\n')}`);
   }
