@@ -14,6 +14,7 @@ import { Arena } from '../io/arena.ts';
 import { MessageSink, MessageSource } from '../io/raw-socket.ts';
 import { TunSink, TunSource } from '../io/tun.ts';
 import { PollWaiter } from '../io/waiter.ts';
+import { arenaSum } from '../wire/checksum-simd.ts';
 import type { Applied, PacketThreadOrder, PacketThreadStart } from './data-plane-messages.ts';
 
 /** Packets per receive; each has a slot that holds 64 KB. */
@@ -32,6 +33,7 @@ type Table = ForwardingTable | SourceTable;
 const start = workerData as PacketThreadStart;
 const clock = () => performance.now();
 const arena = new Arena(ARENA_BYTES);
+const sum = arenaSum(arena.memory);
 const counters = new Counters(start.direction, start.counterMemory);
 
 if (start.direction === 'outbound') runOutbound();
@@ -54,7 +56,7 @@ function runOutbound(): void {
   });
   const hold = start.holdUnrouted ? { hold: new UnroutedHold(arena, clock) } : {};
   const outbound = new Outbound({
-    ...{ memory: arena, source, sink, waiter, table, paths, counters, clock },
+    ...{ memory: arena, source, sink, waiter, table, paths, counters, clock, sum },
     ...hold,
   });
   const icmpBatch = new PacketBatch(arena, ICMP_PACKETS, ICMP_SLOT_BYTES);
@@ -101,6 +103,7 @@ function runInbound(): void {
     table,
     counters,
     udpSuperpackets: start.udpSuperpackets,
+    sum,
   });
   report(0);
   runLoop({

@@ -27,16 +27,17 @@ import {
   SOURCE_INNER_UNKNOWN,
 } from '../fib/source-table.ts';
 import { IPV4_HEADER_BYTES } from '../ip/mtu.ts';
+import { readI32 } from '../wire/bytes.ts';
 import { isPartial, pseudoHeaderSum } from '../wire/checksum.ts';
 import {
   checkIpv4,
   IPV4_NOT_VERSION_4,
+  IPV4_OFF_DESTINATION,
+  IPV4_OFF_SOURCE,
   IPV4_OK,
-  ipv4Destination,
   ipv4HeaderBytes,
   ipv4IsFragment,
   ipv4Protocol,
-  ipv4Source,
   ipv4Tos,
   ipv4TotalLength,
   PROTOCOL_IPIP,
@@ -91,7 +92,7 @@ export interface InboundParts {
   /** Whether the TUN takes UDP superpackets (USO, Linux 6.2). */
   readonly udpSuperpackets: boolean;
   /** A faster sum over the memory than the plain loop, where there is one. */
-  readonly sum?: SumBytes;
+  readonly sum?: SumBytes | undefined;
 }
 
 export class Inbound {
@@ -143,8 +144,9 @@ export class Inbound {
     if (checkIpv4(view, outer, length) !== IPV4_OK) return INBOUND_OUTER_MALFORMED;
     if (ipv4Protocol(view, outer) !== PROTOCOL_IPIP || ipv4IsFragment(view, outer))
       return INBOUND_OUTER_MALFORMED;
-    if (!this.#table.local.accepts(ipv4Destination(view, outer))) return INBOUND_OUTER_NOT_FOR_US;
-    this.#slot = this.#table.peers.slotOf(ipv4Source(view, outer));
+    if (!this.#table.local.accepts(readI32(view, outer + IPV4_OFF_DESTINATION)))
+      return INBOUND_OUTER_NOT_FOR_US;
+    this.#slot = this.#table.peers.slotOf(readI32(view, outer + IPV4_OFF_SOURCE));
     const outerHeaderBytes = ipv4HeaderBytes(view, outer);
     const inner = outer + outerHeaderBytes;
     // What follows the outer packet's own length is padding of a short Ethernet frame.
@@ -152,10 +154,16 @@ export class Inbound {
     const check = checkIpv4(view, inner, innerRoom);
     if (check !== IPV4_OK)
       return check === IPV4_NOT_VERSION_4 ? INBOUND_INNER_NOT_IPV4 : INBOUND_INNER_MALFORMED;
-    const refused = this.#checkSource(ipv4Source(view, outer), ipv4Source(view, inner));
+    const refused = this.#checkSource(
+      readI32(view, outer + IPV4_OFF_SOURCE),
+      readI32(view, inner + IPV4_OFF_SOURCE),
+    );
     if (refused !== FORWARDED) return refused;
     // Loop guard: a tunnel in the tunnel that ends here would come out of our own device again.
-    if (ipv4Protocol(view, inner) === PROTOCOL_IPIP && this.#table.local.has(ipv4Destination(view, inner)))
+    if (
+      ipv4Protocol(view, inner) === PROTOCOL_IPIP &&
+      this.#table.local.has(readI32(view, inner + IPV4_OFF_DESTINATION))
+    )
       return INBOUND_LOOP_NESTED;
     const tos = ipv4Tos(view, inner);
     const newTos = decapsulatedTos(tos, ipv4Tos(view, outer));
@@ -195,8 +203,8 @@ export class Inbound {
     const view = this.#bytes;
     if (ipv4Protocol(view, inner) !== PROTOCOL_UDP || ipv4IsFragment(view, inner)) return false;
     const headerBytes = ipv4HeaderBytes(view, inner);
-    const source = ipv4Source(view, inner);
-    const destination = ipv4Destination(view, inner);
+    const source = readI32(view, inner + IPV4_OFF_SOURCE);
+    const destination = readI32(view, inner + IPV4_OFF_DESTINATION);
     const sum = pseudoHeaderSum(source, destination, PROTOCOL_UDP, length - headerBytes);
     return isPartial(view, inner + headerBytes + UDP_OFF_CHECKSUM, sum);
   }

@@ -6,18 +6,21 @@ export class LocalAddresses {
   outerSource = 0;
   /** Whether only listed outer destinations are ours; else whatever the kernel delivered is. */
   listed = false;
-  #addresses = new Uint32Array(0);
+  #addresses = new Int32Array(0);
+  #outerSource = 0;
 
   set(outerSource: Ipv4 | null, addresses: readonly Ipv4[] | null): void {
     this.outerSource = outerSource ?? 0;
+    this.#outerSource = this.outerSource | 0;
     this.listed = addresses !== null;
-    this.#addresses = Uint32Array.from(addresses ?? []);
+    this.#addresses = Int32Array.from(addresses ?? []);
   }
 
   /** Whether `address` is known to be ours. */
   has(address: number): boolean {
-    if (address === this.outerSource && address !== 0) return true;
-    for (let i = 0; i < this.#addresses.length; i++) if (this.#addresses[i] === address) return true;
+    const wanted = address | 0;
+    if (wanted === this.#outerSource && wanted !== 0) return true;
+    for (let i = 0; i < this.#addresses.length; i++) if (this.#addresses[i] === wanted) return true;
     return false;
   }
 

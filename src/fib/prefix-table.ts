@@ -6,7 +6,9 @@
  * or three probes, and a change costs the same in a table of 100 and of 20,000 prefixes: no trie to rebuild, no
  * range to fill. Growing doubles the arrays and is the only step that touches every entry.
  *
- * Lookups allocate nothing. Values are integers >= 0 whose meaning is the owner's.
+ * Lookups allocate nothing. Addresses are kept as signed integers, and either form may be asked for: V8 boxes
+ * a number from 2^31 on (16 bytes of garbage) wherever it crosses a call that is not inlined, so the packets'
+ * way passes addresses as `address | 0`. Values are integers >= 0 whose meaning is the owner's.
  */
 import { netmask } from '../ip/prefix.ts';
 
@@ -19,14 +21,14 @@ const INITIAL_CAPACITY = 64;
 export class PrefixTable {
   #capacity = INITIAL_CAPACITY;
   #count = 0;
-  #addresses = new Uint32Array(INITIAL_CAPACITY);
+  #addresses = new Int32Array(INITIAL_CAPACITY);
   #lengths = new Uint8Array(INITIAL_CAPACITY).fill(EMPTY);
   #values = new Int32Array(INITIAL_CAPACITY);
   /** How many prefixes of each length there are. */
   readonly #perLength = new Int32Array(33);
   /** The lengths in use, longest first, and how many of them. */
   readonly #lengthsInUse = new Uint8Array(33);
-  readonly #masks = new Uint32Array(33);
+  readonly #masks = new Int32Array(33);
   #lengthCount = 0;
 
   get size(): number {
@@ -38,7 +40,7 @@ export class PrefixTable {
     for (let i = 0; i < this.#lengthCount; i++) {
       const length = this.#lengthsInUse[i]!;
       if (length > maxLength) continue;
-      const position = this.#find((address & this.#masks[i]!) >>> 0, length);
+      const position = this.#find(address & this.#masks[i]!, length);
       if (position >= 0) return this.#values[position]!;
     }
     return NO_MATCH;
@@ -46,13 +48,13 @@ export class PrefixTable {
 
   /** The value of exactly this prefix. */
   get(address: number, length: number): number {
-    const position = this.#find(address, length);
+    const position = this.#find(address | 0, length);
     return position < 0 ? NO_MATCH : this.#values[position]!;
   }
 
   /** Sets the value of a prefix and returns the old one, or NO_MATCH. */
   set(address: number, length: number, value: number): number {
-    const position = this.#find(address, length);
+    const position = this.#find(address | 0, length);
     if (position >= 0) {
       const old = this.#values[position]!;
       this.#values[position] = value;
@@ -60,7 +62,7 @@ export class PrefixTable {
     }
     // Three quarters full at most: probes stay short.
     if ((this.#count + 1) * 4 > this.#capacity * 3) this.#grow();
-    this.#insert(address, length, value);
+    this.#insert(address | 0, length, value);
     this.#count++;
     if (this.#perLength[length]!++ === 0) this.#collectLengths();
     return NO_MATCH;
@@ -68,7 +70,7 @@ export class PrefixTable {
 
   /** Removes a prefix and returns its value, or NO_MATCH. */
   delete(address: number, length: number): number {
-    const position = this.#find(address, length);
+    const position = this.#find(address | 0, length);
     if (position < 0) return NO_MATCH;
     const old = this.#values[position]!;
     this.#closeGap(position);
@@ -80,7 +82,7 @@ export class PrefixTable {
   /** Calls `visit` for each prefix, in no order; the table must not change meanwhile. */
   forEach(visit: (address: number, length: number, value: number) => void): void {
     for (let i = 0; i < this.#capacity; i++)
-      if (this.#lengths[i] !== EMPTY) visit(this.#addresses[i]!, this.#lengths[i]!, this.#values[i]!);
+      if (this.#lengths[i] !== EMPTY) visit(this.#addresses[i]! >>> 0, this.#lengths[i]!, this.#values[i]!);
   }
 
   #hash(address: number, length: number): number {
@@ -133,7 +135,7 @@ export class PrefixTable {
     const lengths = this.#lengths;
     const values = this.#values;
     this.#capacity *= 2;
-    this.#addresses = new Uint32Array(this.#capacity);
+    this.#addresses = new Int32Array(this.#capacity);
     this.#lengths = new Uint8Array(this.#capacity).fill(EMPTY);
     this.#values = new Int32Array(this.#capacity);
     for (let i = 0; i < lengths.length; i++)

@@ -41,7 +41,7 @@ export class SourceTable {
     this.#clock = clock;
   }
 
-  /** `slot` is peers.slotOf(outerSource). */
+  /** `slot` is peers.slotOf(outerSource). Both addresses in the same form, signed or unsigned. */
   check(outerSource: number, slot: number, innerSource: number): number {
     const value = this.#sources.lookup(innerSource);
     if (slot === NO_PEER || (this.peers.known[slot] === 0 && !this.peers.isLeaving(slot, this.#clock())))
