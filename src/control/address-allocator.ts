@@ -8,7 +8,7 @@
  * conflict the count is taken back and the block is read again. A process that dies in between leaves a count
  * too many, never an address that no handle knows.
  */
-import { FailedError, InvalidError } from '../base/errors.ts';
+import { FailedError } from '../base/errors.ts';
 import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
 import { type Prefix, prefixCovers, prefixOf } from '../ip/prefix.ts';
 import {
@@ -22,11 +22,12 @@ import {
 } from '../ipam/block.ts';
 import { blocksInOrder } from '../ipam/block-order.ts';
 import { decremented, EMPTY_HANDLE, incremented } from '../ipam/handle.ts';
-import { type AllocationPool, poolOf, poolsByName, poolsFor, reservedBy, type Use } from '../ipam/pools.ts';
+import { type AllocationPool, poolOf, reservedBy, type Use } from '../ipam/pools.ts';
 import { allocationsOf, blockOwner } from '../model/ipam-values.ts';
 import { blockKey, IPAM_BLOCKS, parseKey } from '../model/keys.ts';
-import type { IPPool, IpamAttributes, IpamBlock, IpamConfig, Node } from '../model/resources.ts';
+import type { IpamAttributes, IpamBlock, IpamConfig, Node } from '../model/resources.ts';
 import { ConflictError, type Revision } from '../store/datastore.ts';
+import { automaticPools, inUse, notInPool, requestedPools, strictlyAnothers } from './allocation-limits.ts';
 import { claimBlock, ownBlock, releaseBlock } from './block-claims.ts';
 import { IpamStore, type IpamStoreOptions, IpamValueError, isConflict, type Stored } from './ipam-store.ts';
 import { TunnelAddresses } from './tunnel-address.ts';
@@ -423,56 +424,4 @@ function wholly(block: Prefix, reserved: Reserved): boolean {
   for (let ordinal = 0; ordinal < size; ordinal++)
     if (!reserved((block.address + ordinal) as Ipv4)) return false;
   return true;
-}
-
-function automaticPools(pools: readonly IPPool[], node: Node, use: Use): readonly AllocationPool[] {
-  const chosen = poolsFor(pools, node, use);
-  if (chosen.length > 0) return chosen;
-  throw new FailedError(
-    'ERR_NO_POOL',
-    `no IP pool gives ${use.toLowerCase()} addresses to node ${node.metadata.name}: there are ${pools.length} pools`,
-    {
-      hint: 'a pool must be enabled, of automatic assignment, for that use, and its nodeSelector must match',
-    },
-  );
-}
-
-function requestedPools(
-  pools: readonly IPPool[],
-  names: readonly string[],
-  use: Use,
-): readonly AllocationPool[] {
-  return poolsByName(pools, names, use).map((pool, index) => {
-    if (pool) return pool;
-    throw new FailedError(
-      'ERR_NO_POOL',
-      `the IP pool ${names[index]} does not exist, is disabled, or is not for ${use.toLowerCase()} addresses`,
-      { hint: '`tortie get ippools -o wide`' },
-    );
-  });
-}
-
-function notInPool(address: Ipv4, pools: readonly IPPool[]): InvalidError {
-  const known = pools.map(({ spec }) => `${spec.cidr}${spec.disabled ? ' (disabled)' : ''}`).join(', ');
-  return new InvalidError(
-    'ERR_ADDRESS_NOT_IN_POOL',
-    `${formatIpv4(address)} is in no enabled IP pool; the pools are: ${known || 'none'}`,
-    { hint: '`tortie get ippools -o wide`' },
-  );
-}
-
-function inUse(address: Ipv4, holder: IpamAttributes | undefined): FailedError {
-  const who = holder?.handle_id ?? 'somebody without a handle';
-  const where = holder?.secondary?.node ? ` on node ${holder.secondary.node}` : '';
-  return new FailedError('ERR_ADDRESS_IN_USE', `${formatIpv4(address)} is in use by ${who}${where}`, {
-    hint: `choose another, or \`tortie ipam release --ip=${formatIpv4(address)}\` if that one is gone`,
-  });
-}
-
-function strictlyAnothers(address: Ipv4, block: IpamBlock): FailedError {
-  return new FailedError(
-    'ERR_ADDRESS_STRICT',
-    `${formatIpv4(address)} is in block ${block.cidr} of ${blockOwner(block) ?? 'nobody'}, and affinity is strict`,
-    { hint: 'choose an address of another block, or `tortie ipam configure --strictaffinity=false`' },
-  );
 }
