@@ -62,6 +62,8 @@ export class FileTransaction {
     const path = valuePath(this.#root, key);
     const preparedValue = prepareFile(this.#root, 'value', value);
     const preparedIndex = prepareFile(this.#root, 'index', indexText(revision, hash));
+    // Before the change counts, so that all that needs space has happened by then.
+    makeDirectory(dirname(indexPath(this.#root, key)));
     this.#log.prepare({ revision, type: 'put', key, value });
     try {
       replaceFile(preparedValue, path);

@@ -92,6 +92,11 @@ export class HandEdits {
 
   /** The prefix's directory, or while it is not there the nearest one above that is. */
   #followTop(): void {
+    if (!this.#complete) {
+      // inotify was exhausted: tried again when the next scan is due, not at every event.
+      if (this.waitMs() > 0) return;
+      this.#complete = true;
+    }
     const top = valuePath(this.#files.root, this.#top);
     let directory = top;
     while (inodeOf(directory) === undefined && directory !== '/') directory = dirname(directory);
