@@ -3,9 +3,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { type Clock, poll } from '../base/clock.ts';
 import { FailedError } from '../base/errors.ts';
+import { HOST_INTERFACE } from './host-plan.ts';
 import { type LabPaths, namespaceName } from './names.ts';
-import { HOST_INTERFACE } from './plan.ts';
-import { formatProcessId, isAlive, type ProcessId, parseProcessId, startDetached } from './processes.ts';
+import { formatProcessId, type ProcessId, runningProcess, startDetached } from './processes.ts';
 import type { LabNode, Topology } from './topology.ts';
 
 /** An agent answers within a second on an idle machine; on a loaded one with many nodes, in tens. */
@@ -32,12 +32,7 @@ export interface AgentSetting {
 
 /** The agent of a node that runs, as its pid file says. */
 export function runningAgent(paths: LabPaths, node: string): ProcessId | undefined {
-  try {
-    const id = parseProcessId(readFileSync(paths.agentPid(node), 'utf8'));
-    return id && isAlive(id) ? id : undefined;
-  } catch {
-    return undefined;
-  }
+  return runningProcess(paths.agentPid(node));
 }
 
 /** Starts the agents that do not run. @returns the nodes that got one */
@@ -83,13 +78,19 @@ const PASSED_ON = [
   'TMPDIR',
 ] as const;
 
+export function callersEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(
+    PASSED_ON.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]])),
+  );
+}
+
 /** What commands inside a node see: the agent itself, and `lab exec`. */
 export function nodeEnvironment(
   node: string,
   { paths, datastore, env, topology }: Pick<AgentSetting, 'paths' | 'datastore' | 'env' | 'topology'>,
 ): NodeJS.ProcessEnv {
   return {
-    ...Object.fromEntries(PASSED_ON.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]]))),
+    ...callersEnvironment(env),
     TORTIE_LAB: topology.name,
     TORTIE_DATASTORE: datastore,
     TORTIE_RUN_DIR: paths.runDirectory(node),
@@ -159,13 +160,18 @@ function parseStatus(text: string): AgentStatus | undefined {
 
 function agentFailed(paths: LabPaths, node: string, what: string): FailedError {
   const file = paths.agentLog(node);
-  let tail = '';
+  return new FailedError(
+    'ERR_LAB_AGENT',
+    `the agent of ${node} ${what}; the end of ${file}:\n  ${logTail(file)}`,
+    { hint: 'tortie lab up tries again, tortie lab down removes the lab' },
+  );
+}
+
+/** The last lines of a log, for an error; none where there is no log. */
+export function logTail(file: string): string {
   try {
-    tail = readFileSync(file, 'utf8').trimEnd().split('\n').slice(-LOG_TAIL_LINES).join('\n  ');
+    return readFileSync(file, 'utf8').trimEnd().split('\n').slice(-LOG_TAIL_LINES).join('\n  ');
   } catch {
-    // no log at all: the message names the file, which says as much
+    return '';
   }
-  return new FailedError('ERR_LAB_AGENT', `the agent of ${node} ${what}; the end of ${file}:\n  ${tail}`, {
-    hint: 'tortie lab up tries again, tortie lab down removes the lab',
-  });
 }

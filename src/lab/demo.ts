@@ -13,7 +13,7 @@ import { takeDown } from './down.ts';
 import type { LabContext } from './lab.ts';
 import { labPaths } from './names.ts';
 import { runSuccessfully } from './program.ts';
-import { readRecord } from './record.ts';
+import { readRecord, requireLab } from './record.ts';
 import { labDatastore } from './store.ts';
 import type { Topology } from './topology.ts';
 import { loadTopology } from './topology-file.ts';
@@ -61,7 +61,8 @@ async function showBothModes(
   options: DemoOptions,
   context: LabContext,
 ): Promise<boolean> {
-  const datastore = labDatastore(labPaths(context.labsDirectory, topology.name));
+  const { record } = requireLab(context.labsDirectory, topology.name);
+  const datastore = labDatastore(labPaths(context.labsDirectory, topology.name), record);
   const store = await openDatastore({ datastore, env: context.env });
   try {
     const verifications: Verification[] = [];

@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { FailedError } from '../base/errors.ts';
 import type { LabContext } from './lab.ts';
 import { withLabLock } from './lock.ts';
+import { machineDevice } from './management.ts';
 import { NETNS_ETC_DIRECTORY, namespaceName } from './names.ts';
 import { forgetNamespaceMount } from './namespace-mount.ts';
-import { existingNamespaces, removeNamespaces } from './network.ts';
+import { existingNamespaces, removeMachineLink, removeNamespaces } from './network.ts';
 import { endProcesses, processesIn } from './processes.ts';
 import { labNames, namespacesOfOthers, readRecord, removeIfEmpty, removeState } from './record.ts';
 
@@ -20,6 +21,7 @@ export async function takeDown(lab: string, context: LabContext): Promise<boolea
     const namespaces = namespacesOf(lab, labsDirectory);
     const hasState = labNames(labsDirectory).includes(lab);
     await endEverything(namespaces, context);
+    await removeMachineLink(machineDevice(lab), context.echo);
     await removeNamespaces(namespaces, context.echo);
     for (const namespace of namespaces)
       rmSync(join(NETNS_ETC_DIRECTORY, namespace), { recursive: true, force: true });

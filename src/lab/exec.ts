@@ -19,16 +19,17 @@ export async function execInLab(
   command: readonly string[],
   context: LabContext,
 ): Promise<number> {
-  const { topology } = requireLab(context.labsDirectory, lab);
+  const { topology, record } = requireLab(context.labsDirectory, lab);
   requireHost(topology, host);
   const paths = labPaths(context.labsDirectory, lab);
+  const datastore = labDatastore(paths, record);
   const isNode = topology.nodes.some((node) => node.name === host);
   const env = isNode
     ? {
         ...context.env,
-        ...nodeEnvironment(host, { topology, paths, datastore: labDatastore(paths), env: context.env }),
+        ...nodeEnvironment(host, { topology, paths, datastore, env: context.env }),
       }
-    : { ...context.env, TORTIE_LAB: lab, TORTIE_DATASTORE: labDatastore(paths) };
+    : { ...context.env, TORTIE_LAB: lab, TORTIE_DATASTORE: datastore };
   const child = spawn('ip', ['netns', 'exec', namespaceName(lab, host), ...command], {
     stdio: 'inherit',
     env,

@@ -6,7 +6,8 @@
  * (network.ts) compares that with the machine and adds what is missing. fabric.ts says what each profile
  * lets through. bringUp (up.ts), step by step:
  *   1. write the lab's record (record.ts), so that `down` knows what is ours whatever happens from here;
- *   2. realise the network, and apply the topology's manifests to the lab's own datastore;
+ *   2. realise the network, start the members where the datastore is etcd (etcd.ts, management.ts), and apply the
+ *      topology's manifests to the lab's own datastore;
  *   3. start one real `tortie node run` per node in its namespace (agents.ts) and wait until they serve;
  *   4. attach the workloads by the real `tortie workload attach` (workloads.ts), write the names that resolve
  *      inside, and wait until all of it is in force on every node.
@@ -23,7 +24,7 @@
  */
 import type { Clock } from '../base/clock.ts';
 import { UsageError } from '../base/errors.ts';
-import { FABRIC, INTERNET, ROUTER, type Topology } from './topology.ts';
+import { FABRIC, INTERNET, MANAGEMENT, MEMBERS, ROUTER, type Topology } from './topology.ts';
 
 /** What a lab's operations need of the world; the command line gives it. */
 export interface LabContext {
@@ -41,7 +42,8 @@ export interface LabContext {
 /** The hosts that `lab exec` can enter. */
 export function hostsOf(topology: Topology): string[] {
   const named = [...topology.nodes, ...topology.workloads].map((host) => host.name);
-  return [...named, ROUTER, INTERNET, FABRIC];
+  const management = topology.datastore === 'etcd' ? [MANAGEMENT, ...MEMBERS] : [];
+  return [...named, ROUTER, INTERNET, FABRIC, ...management];
 }
 
 export function requireHost(topology: Topology, host: string): void {

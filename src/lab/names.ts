@@ -27,6 +27,10 @@ export interface LabPaths {
   statusSocket(node: string): string;
   agentLog(node: string): string;
   agentPid(node: string): string;
+  /** Of an etcd member. */
+  memberData(member: string): string;
+  memberLog(member: string): string;
+  memberPid(member: string): string;
 }
 
 export function labPaths(labsDirectory: string, lab: string): LabPaths {
@@ -42,6 +46,9 @@ export function labPaths(labsDirectory: string, lab: string): LabPaths {
     statusSocket: (node) => ofNode(node, `node-${node}.sock`),
     agentLog: (node) => ofNode(node, 'agent.log'),
     agentPid: (node) => ofNode(node, 'agent.pid'),
+    memberData: (member) => join(directory, 'etcd', member),
+    memberLog: (member) => join(directory, 'etcd', `${member}.log`),
+    memberPid: (member) => join(directory, 'etcd', `${member}.pid`),
   };
 }
 

@@ -1,12 +1,13 @@
 /**
  * Makes the machine hold what a plan wants: adds what is missing, puts right what drifted, leaves the rest.
  * Everything is done by `ip` and `nft` in batches, one process per namespace at most; the links of a lab
- * are born inside its namespaces, so that the host itself never sees one.
+ * are born inside its namespaces, so that this machine never sees one, but for the link of a management network.
  */
 import { readdirSync, writeFileSync } from 'node:fs';
 import { inNetworkNamespace } from '../io/netns.ts';
+import { type HostPlan, type LinkEnd, type LinkPlan, MACHINE } from './host-plan.ts';
 import { NETNS_DIRECTORY, namespacePath } from './names.ts';
-import type { HostPlan, LabPlan, LinkEnd, LinkPlan } from './plan.ts';
+import type { LabPlan } from './plan.ts';
 import { runProgram, runSuccessfully } from './program.ts';
 
 export type Echo = ((line: string) => void) | undefined;
@@ -40,17 +41,20 @@ export async function realiseNetwork(
   for (const host of plan.hosts) writeSysctls(host, echo);
   const present = await observeLinks(plan);
   const { remove, add } = planLinks(plan.links, present);
-  const inNamespace = (end: LinkEnd) => namespaceOf.get(end.host)!;
+  /** Words for `ip`; none for this machine. */
+  const inNamespace = (end: LinkEnd, option: '-n' | 'netns') =>
+    end.host === MACHINE ? [] : [option, namespaceOf.get(end.host)!];
   for (const end of remove)
-    await runSuccessfully('ip', ['-n', inNamespace(end), 'link', 'del', 'dev', end.interface]);
+    await runSuccessfully('ip', [...inNamespace(end, '-n'), 'link', 'del', 'dev', end.interface]);
+  const named = (end: LinkEnd) => ['name', end.interface, ...inNamespace(end, 'netns')].join(' ');
   await batch(
-    add.map(
-      ({ ends: [a, b] }) =>
-        `link add name ${a.interface} netns ${inNamespace(a)} type veth peer name ${b.interface} netns ${inNamespace(b)}`,
-    ),
+    add.map(({ ends: [a, b] }) => `link add ${named(a)} type veth peer ${named(b)}`),
     echo,
   );
-  await Promise.all(plan.hosts.map((host) => settleHost(host, plan, present.get(host.host), echo)));
+  await Promise.all([
+    ...plan.hosts.map((host) => settleHost(host, plan, present.get(host.host), echo)),
+    settleMachine(plan, echo),
+  ]);
   return { namespaces: missing.length, links: add.length };
 }
 
@@ -61,20 +65,40 @@ export async function removeNamespaces(namespaces: readonly string[], echo: Echo
   await batch(lines, echo, ['-force']);
 }
 
+/** This machine's end of the management network. */
+async function settleMachine({ machine, mtu }: LabPlan, echo: Echo): Promise<void> {
+  if (!machine) return;
+  const { device, address } = machine;
+  // No IPv6 address of its own: nobody is to be asked for a router.
+  const lines = [
+    `link set dev ${device} addrgenmode none mtu ${mtu} up`,
+    `addr replace ${address} dev ${device}`,
+  ];
+  await batch(lines, echo);
+}
+
+/** Removes this machine's end, and with it the link, where there is one. */
+export async function removeMachineLink(device: string, echo: Echo): Promise<void> {
+  const shown = await runProgram('ip', ['link', 'show', 'dev', device]);
+  if (shown.status === 0) await batch([`link del dev ${device}`], echo);
+}
+
 /** Interfaces by host, for hosts that links of the lab lead to. */
 type PresentLinks = ReadonlyMap<string, ReadonlySet<string>>;
 
 async function observeLinks(plan: LabPlan): Promise<PresentLinks> {
   const linked = new Set(plan.links.flatMap(({ ends }) => ends.map((end) => end.host)));
   const hosts = plan.hosts.filter((host) => linked.has(host.host));
-  const listed = await Promise.all(
-    hosts.map(async (host) => {
-      const text = await runSuccessfully('ip', ['-n', host.namespace, '-json', 'link', 'show']);
-      const names = (JSON.parse(text || '[]') as { ifname: string }[]).map((entry) => entry.ifname);
-      return [host.host, new Set(names)] as const;
-    }),
-  );
+  const listed = await Promise.all([
+    ...hosts.map(async (host) => [host.host, await interfaces(['-n', host.namespace])] as const),
+    ...(linked.has(MACHINE) ? [interfaces([]).then((names) => [MACHINE, names] as const)] : []),
+  ]);
   return new Map(listed);
+}
+
+async function interfaces(where: readonly string[]): Promise<ReadonlySet<string>> {
+  const text = await runSuccessfully('ip', [...where, '-json', 'link', 'show']);
+  return new Set((JSON.parse(text || '[]') as { ifname: string }[]).map((entry) => entry.ifname));
 }
 
 /** Links with an end missing are made anew; an end that is alone is in the way. Pure. */

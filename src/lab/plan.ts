@@ -14,7 +14,10 @@
  * captured as the fabric sees them. Workloads have a namespace; their link is the agent's and IPAM's matter.
  */
 import { formatIpv4 } from '../ip/ipv4.ts';
+import type { Prefix } from '../ip/prefix.ts';
 import { PROFILES, portRuleset, routerRuleset } from './fabric.ts';
+import { type BridgePlan, HOST_INTERFACE, type HostPlan, type LinkPlan, link } from './host-plan.ts';
+import { machineAddress, machineDevice, planManagement } from './management.ts';
 import { namespaceName } from './names.ts';
 import {
   FABRIC,
@@ -27,43 +30,12 @@ import {
   type Zone,
 } from './topology.ts';
 
-/** The interface by which a node or the internet host is in the fabric, and a workload at its node. */
-export const HOST_INTERFACE = 'eth0';
-
-export interface LinkEnd {
-  readonly host: string;
-  readonly interface: string;
-}
-
-/** A veth pair. */
-export interface LinkPlan {
-  readonly ends: readonly [LinkEnd, LinkEnd];
-}
-
-export interface BridgePlan {
-  readonly name: string;
-  readonly ports: readonly string[];
-  /** Ports that reach only ports that are not among these: the nodes', where the profile has no common link. */
-  readonly isolated: readonly string[];
-}
-
-export interface HostPlan {
-  readonly host: string;
-  readonly namespace: string;
-  /** Below /proc/sys, in order. */
-  readonly sysctls: readonly (readonly [path: string, value: string])[];
-  readonly bridges: readonly BridgePlan[];
-  /** Interfaces that carry an address; every interface of a link is brought up with or without one. */
-  readonly addresses: readonly (readonly [device: string, address: string])[];
-  /** As `ip route replace` takes them. */
-  readonly routes: readonly string[];
-  readonly ruleset: string | null;
-}
-
 export interface LabPlan {
   readonly mtu: number;
   readonly hosts: readonly HostPlan[];
   readonly links: readonly LinkPlan[];
+  /** What this machine gets of the management network. */
+  readonly machine: { readonly device: string; readonly address: string } | null;
 }
 
 /** No neighbour discovery or router solicitations: what is captured is what was sent on purpose. */
@@ -84,7 +56,8 @@ const NO_REDIRECTS = [
   ['net/ipv4/conf/default/send_redirects', '0'],
 ] as const;
 
-export function planLab(topology: Topology): LabPlan {
+/** `management` is the subnet of the management network, null without one. */
+export function planLab(topology: Topology, management: Prefix | null): LabPlan {
   const { zones, nodes, workloads } = topology;
   const profile = PROFILES[topology.fabric.profile];
   const bare = (host: string): HostPlan => ({
@@ -96,6 +69,7 @@ export function planLab(topology: Topology): LabPlan {
     routes: [],
     ruleset: null,
   });
+  const managed = management && planManagement(topology, management, bare);
   const zoneOf = new Map(zones.map((zone) => [zone.name, zone]));
   return {
     mtu: topology.fabric.mtu ?? profile.mtu,
@@ -111,13 +85,16 @@ export function planLab(topology: Topology): LabPlan {
         addresses: [[HOST_INTERFACE, `${formatIpv4(INTERNET_HOST)}/${INTERNET_SUBNET.length}`]],
         routes: [`default via ${formatIpv4(INTERNET_GATEWAY)} dev ${HOST_INTERFACE}`],
       },
-      ...nodes.map((node): HostPlan => {
+      ...nodes.map((node, position): HostPlan => {
         const zone = zoneOf.get(node.zone)!;
         const gateway = formatIpv4(zone.gateway);
         const length = profile.sharedLink ? zone.subnet.length : 32;
         return {
           ...bare(node.name),
-          addresses: [[HOST_INTERFACE, `${formatIpv4(node.address)}/${length}`]],
+          addresses: [
+            [HOST_INTERFACE, `${formatIpv4(node.address)}/${length}`],
+            ...(managed ? [managed.nodeAddress(position)] : []),
+          ],
           routes: [
             ...(profile.sharedLink ? [] : [`${gateway} dev ${HOST_INTERFACE} scope link`]),
             `default via ${gateway} dev ${HOST_INTERFACE}`,
@@ -125,21 +102,18 @@ export function planLab(topology: Topology): LabPlan {
         };
       }),
       ...workloads.map((workload) => bare(workload.name)),
+      ...(managed?.hosts ?? []),
     ],
     links: [
       ...nodes.map((node) => link(node.name, HOST_INTERFACE, FABRIC, node.name)),
       ...zones.map((zone) => link(ROUTER, zone.name, FABRIC, routerPort(zone))),
       link(ROUTER, INTERNET, INTERNET, HOST_INTERFACE),
+      ...(managed?.links ?? []),
     ],
-  };
-}
-
-function link(host: string, device: string, otherHost: string, otherDevice: string): LinkPlan {
-  return {
-    ends: [
-      { host, interface: device },
-      { host: otherHost, interface: otherDevice },
-    ],
+    machine: management && {
+      device: machineDevice(topology.name),
+      address: machineAddress(management),
+    },
   };
 }
 

@@ -7,9 +7,9 @@ import type { Clock } from '../base/clock.ts';
 import { FailedError } from '../base/errors.ts';
 import { type Capture, openCapture } from '../io/capture.ts';
 import { openProbe, type Probe } from '../io/probe.ts';
+import { HOST_INTERFACE } from './host-plan.ts';
 import { namespaceName, namespacePath } from './names.ts';
 import type { Flow, Place, Seen } from './observed.ts';
-import { HOST_INTERFACE } from './plan.ts';
 import { readFrame, tokenPayload } from './sighting.ts';
 import { FABRIC, INTERNET, type Topology } from './topology.ts';
 

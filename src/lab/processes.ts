@@ -41,6 +41,16 @@ export function parseProcessId(text: string): ProcessId | undefined {
   return match ? { pid: Number(match[1]), startedAt: match[2]! } : undefined;
 }
 
+/** The process whose id a file holds, if it runs. */
+export function runningProcess(pidFile: string): ProcessId | undefined {
+  try {
+    const id = parseProcessId(readFileSync(pidFile, 'utf8'));
+    return id && isAlive(id) ? id : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Starts a process that outlives us, both its streams appended to a file. */
 export function startDetached(
   program: string,

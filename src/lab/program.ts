@@ -20,7 +20,7 @@ export interface ProgramResult {
 }
 
 /** Which Debian package has a program that is not there. */
-const PACKAGE: Readonly<Record<string, string>> = { ip: 'iproute2', nft: 'nftables', tcpdump: 'tcpdump' };
+const PACKAGE: Readonly<Record<string, string>> = { ip: 'iproute2', nft: 'nftables', etcd: 'etcd-server' };
 
 /** Runs to the end whatever the status. */
 export function runProgram(

@@ -14,6 +14,8 @@ const recordSchema = z.object({
   /** The topology file's content; read again by the schema of topology files. */
   topology: z.unknown(),
   namespaces: z.array(z.string()),
+  /** Subnet of the management network; null without etcd. */
+  management: z.string().nullable(),
   /** File names below the state's `manifests`, in order. */
   manifests: z.array(z.string()),
   /** Manifests are applied once: a second `up` must not undo what was changed since. */
@@ -95,15 +97,27 @@ export function selectLab(labsDirectory: string, given: string | undefined, env:
 /** Namespaces that the records of other labs claim, with the lab's name. */
 export function namespacesOfOthers(labsDirectory: string, lab: string): ReadonlyMap<string, string> {
   const claimed = new Map<string, string>();
-  for (const other of labNames(labsDirectory).filter((name) => name !== lab)) {
+  for (const [other, { namespaces }] of recordsOfOthers(labsDirectory, lab))
+    for (const namespace of namespaces) claimed.set(namespace, other);
+  return claimed;
+}
+
+function recordsOfOthers(labsDirectory: string, lab: string): (readonly [lab: string, LabRecord])[] {
+  const others = labNames(labsDirectory).filter((name) => name !== lab);
+  return others.flatMap((other) => {
     try {
       const known = readRecord(labsDirectory, other);
-      for (const namespace of known?.record.namespaces ?? []) claimed.set(namespace, other);
+      return known ? [[other, known.record] as const] : [];
     } catch (error) {
-      if (!(error instanceof FailedError)) throw error; // an unreadable record claims nothing
+      if (!(error instanceof FailedError)) throw error;
+      return []; // an unreadable record claims nothing
     }
-  }
-  return claimed;
+  });
+}
+
+/** Subnets that the records of other labs claim for their management networks. */
+export function managementOfOthers(labsDirectory: string, lab: string): string[] {
+  return recordsOfOthers(labsDirectory, lab).flatMap(([, { management }]) => management ?? []);
 }
 
 /** Removes the lab's state, and the directories above it as far as they are empty. */

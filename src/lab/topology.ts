@@ -46,7 +46,8 @@ export interface LabWorkload {
 
 export interface Topology {
   readonly name: string;
-  readonly datastore: 'file';
+  /** `etcd`: three members of the lab's own. */
+  readonly datastore: 'file' | 'etcd';
   /** Without an MTU, the profile's. */
   readonly fabric: { readonly profile: FabricProfile; readonly mtu?: number | undefined };
   readonly zones: readonly Zone[];
@@ -61,11 +62,20 @@ export const INTERNET_SUBNET = prefix('198.51.100.0/24');
 export const INTERNET_GATEWAY = ipv4FromNumber(INTERNET_SUBNET.address + 1);
 export const INTERNET_HOST = ipv4FromNumber(INTERNET_SUBNET.address + 10);
 
+/** Management networks are subnets of this. */
+export const MANAGEMENT_RANGE = prefix('198.18.0.0/15');
+
 /** Hosts of every lab that the file does not name. */
 export const FABRIC = 'fabric';
 export const ROUTER = 'router';
 export const INTERNET = 'internet';
-const RESERVED: readonly string[] = [FABRIC, ROUTER, INTERNET, 'localhost', 'lo'];
+/** The management network, with etcd: its bridge's namespace and the members'. */
+export const MANAGEMENT = 'mgmt';
+export const MEMBERS: readonly string[] = ['etcd1', 'etcd2', 'etcd3'];
+const RESERVED: readonly string[] = [
+  ...[FABRIC, ROUTER, INTERNET, MANAGEMENT, ...MEMBERS],
+  ...['localhost', 'lo', 'host'],
+];
 
 /** A node's name is also its port's in the fabric: Linux gives an interface 15 characters. */
 const MAX_HOST_NAME = 15;
@@ -97,15 +107,7 @@ const agentSchema = z.strictObject({
 
 const fileSchema = z.strictObject({
   name: label(MAX_LAB_NAME),
-  datastore: z
-    .string()
-    .refine((kind) => kind === 'file', {
-      error: (issue) =>
-        issue.input === 'etcd'
-          ? 'a lab with etcd members is not supported yet, expected file'
-          : 'expected file',
-    })
-    .default('file'),
+  datastore: z.enum(['file', 'etcd']).default('file'),
   fabric: z
     .strictObject({
       profile: z.enum(FABRIC_PROFILES).default('vpc'),
@@ -155,7 +157,7 @@ function resolve(file: TopologyFile, problems: string[]): Topology {
   });
   return {
     name: file.name,
-    datastore: 'file',
+    datastore: file.datastore,
     fabric: { profile: file.fabric.profile, mtu: file.fabric.mtu },
     zones,
     nodes,
@@ -173,7 +175,11 @@ function resolveZones(file: TopologyFile, problems: string[]): Zone[] {
       problems.push(`${path}: expected a prefix without host bits and of at most 30 bits, got "${text}"`);
       continue;
     }
-    const others = [...zones, { name: INTERNET, subnet: INTERNET_SUBNET }];
+    const others = [
+      ...zones,
+      { name: INTERNET, subnet: INTERNET_SUBNET },
+      ...(file.datastore === 'etcd' ? [{ name: MANAGEMENT, subnet: MANAGEMENT_RANGE }] : []),
+    ];
     for (const other of others.filter((o) => prefixesOverlap(o.subnet, subnet)))
       problems.push(`${path}: ${text} overlaps ${formatPrefix(other.subnet)} of ${other.name}`);
     zones.push({ name, subnet, gateway: ipv4FromNumber(subnet.address + 1) });

@@ -3,16 +3,26 @@ import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { FailedError, UnavailableError } from '../base/errors.ts';
+import { formatPrefix, type Prefix, parsePrefix } from '../ip/prefix.ts';
 import { openDatastore } from '../store/open.ts';
 import { type AgentSetting, nodeEnvironment, startAgents, waitForAgents, waitForRevision } from './agents.ts';
+import { startMembers, waitForMembers } from './etcd.ts';
 import type { LabContext } from './lab.ts';
 import { withLabLock } from './lock.ts';
+import { chooseManagementSubnet } from './management.ts';
 import { labPaths } from './names.ts';
 import { noteNamespaceMount } from './namespace-mount.ts';
 import { existingNamespaces, realiseNetwork } from './network.ts';
 import { type LabPlan, planLab } from './plan.ts';
 import { runSuccessfully } from './program.ts';
-import { type KnownLab, namespacesOfOthers, readRecord, writeRecord } from './record.ts';
+import {
+  type KnownLab,
+  type LabRecord,
+  managementOfOthers,
+  namespacesOfOthers,
+  readRecord,
+  writeRecord,
+} from './record.ts';
 import { labDatastore } from './store.ts';
 import type { LoadedTopology } from './topology-file.ts';
 import { attachWorkloads, workloadAddresses, writeHostsFiles } from './workloads.ts';
@@ -26,18 +36,18 @@ export async function bringUp(loaded: LoadedTopology, context: LabContext): Prom
   const { topology } = loaded;
   const paths = labPaths(context.labsDirectory, topology.name);
   await withLabLock(context, topology.name, async () => {
-    const plan = planLab(topology);
     const known = readRecord(context.labsDirectory, topology.name);
     if (known) requireSame(known, loaded);
-    else claim(loaded, plan, context);
+    const { record } = known ?? { record: await claim(loaded, context) };
+    const plan = planLab(topology, managementOf(record));
     const setting: AgentSetting = {
       topology,
       paths,
-      datastore: labDatastore(paths),
+      datastore: labDatastore(paths, record),
       tortie: context.tortie,
       env: context.env,
     };
-    await makeNetwork(loaded, plan, setting, context);
+    await makeNetwork(loaded, record, plan, setting, context);
     await runNodes(setting, plan, context);
   });
 }
@@ -45,21 +55,49 @@ export async function bringUp(loaded: LoadedTopology, context: LabContext): Prom
 /** Steps 1 to 2 of lab.ts. */
 async function makeNetwork(
   loaded: LoadedTopology,
+  record: LabRecord,
   plan: LabPlan,
   setting: AgentSetting,
   context: LabContext,
 ): Promise<void> {
   const { topology } = loaded;
   noteNamespaceMount(context.labsDirectory);
-  mkdirSync(setting.paths.datastore, { recursive: true });
-  const [made] = await Promise.all([
-    realiseNetwork(plan, context.echo),
-    applyManifests(loaded, setting, context),
+  const network = realiseNetwork(plan, context.echo);
+  const datastore = startDatastore(record, setting, network, context);
+  const [made, members] = await Promise.all([
+    network,
+    datastore,
+    datastore.then(() => applyManifests(loaded, setting, context)),
   ]);
   writeHostsFiles(topology, plan, new Map());
   context.progress(
     `network: ${plan.hosts.length} namespaces (${made.namespaces} new), ${plan.links.length} links (${made.links} new), fabric ${topology.fabric.profile}`,
   );
+  if (members)
+    context.progress(`etcd: ${members.length ? `started ${members.join(', ')}` : 'all members run already'}`);
+}
+
+/** @returns the members that had to be started; undefined where files serve */
+async function startDatastore(
+  record: LabRecord,
+  { topology, paths, env }: AgentSetting,
+  network: Promise<unknown>,
+  { clock }: LabContext,
+): Promise<readonly string[] | undefined> {
+  const subnet = managementOf(record);
+  if (!subnet) {
+    mkdirSync(paths.datastore, { recursive: true });
+    return undefined;
+  }
+  await network;
+  const setting = { lab: topology.name, paths, subnet, env };
+  const started = await startMembers(setting);
+  await waitForMembers(setting, clock);
+  return started;
+}
+
+function managementOf({ management }: LabRecord): Prefix | null {
+  return (management !== null && parsePrefix(management)) || null;
 }
 
 /** Steps 3 to 4. */
@@ -93,9 +131,10 @@ function requireSame(known: KnownLab, { topology }: LoadedTopology): void {
 }
 
 /** Writes the record, once it is sure that the names are free. */
-function claim(loaded: LoadedTopology, plan: LabPlan, { labsDirectory }: LabContext): void {
-  const { name } = loaded.topology;
-  const namespaces = plan.hosts.map((host) => host.namespace);
+async function claim(loaded: LoadedTopology, { labsDirectory }: LabContext): Promise<LabRecord> {
+  const { name, datastore } = loaded.topology;
+  const management = datastore === 'etcd' ? await freeManagementSubnet(labsDirectory, name) : null;
+  const namespaces = planLab(loaded.topology, management).hosts.map((host) => host.namespace);
   const others = namespacesOfOthers(labsDirectory, name);
   const existing = existingNamespaces();
   for (const namespace of namespaces) {
@@ -113,13 +152,27 @@ function claim(loaded: LoadedTopology, plan: LabPlan, { labsDirectory }: LabCont
         },
       );
   }
-  writeRecord(labsDirectory, name, {
+  const record: LabRecord = {
     version: 1,
     topology: loaded.value,
     namespaces,
+    management: management && formatPrefix(management),
     manifests: loaded.manifests.map((manifest, position) => `${position}-${manifest.name}`),
     manifestsApplied: false,
-  });
+  };
+  writeRecord(labsDirectory, name, record);
+  return record;
+}
+
+/** Beside what other labs have, and what this machine has a route to. */
+async function freeManagementSubnet(labsDirectory: string, lab: string): Promise<Prefix> {
+  const shown = await runSuccessfully('ip', ['-4', '-json', 'route', 'show', 'table', 'all']);
+  const routes = JSON.parse(shown || '[]') as { dst?: string }[];
+  const taken = [...routes.map(({ dst = '' }) => dst), ...managementOfOthers(labsDirectory, lab)];
+  return chooseManagementSubnet(
+    lab,
+    taken.flatMap((text) => parsePrefix(text.includes('/') ? text : `${text}/32`) ?? []),
+  );
 }
 
 /** By the real command, once in the life of a lab. */

@@ -8,7 +8,7 @@ import { execInLab } from '../../lab/exec.ts';
 import type { LabContext } from '../../lab/lab.ts';
 import { labPaths, labsDirectory } from '../../lab/names.ts';
 import { requireLab, selectLab } from '../../lab/record.ts';
-import { labDatastore } from '../../lab/store.ts';
+import { labDatastore, labEnvironment } from '../../lab/store.ts';
 import { loadTopology } from '../../lab/topology-file.ts';
 import { handler, newCommand, runCommand } from '../command-line.ts';
 
@@ -132,9 +132,10 @@ function addEnv(command: Command): void {
     .action(
       handler(async (name: string | undefined, options: { lab?: string }) => {
         const lab = selected(name ?? options.lab);
-        requireLab(context().labsDirectory, lab);
-        const datastore = labDatastore(labPaths(context().labsDirectory, lab));
-        process.stdout.write(`export TORTIE_LAB=${lab}\nexport TORTIE_DATASTORE=${datastore}\n`);
+        const { labsDirectory: directory } = context();
+        const { record } = requireLab(directory, lab);
+        for (const [variable, value] of labEnvironment(lab, labPaths(directory, lab), record))
+          process.stdout.write(`export ${variable}=${value}\n`);
       }),
     );
 }
@@ -152,11 +153,11 @@ function addVerify(command: Command): void {
       handler(async (name: string | undefined, options: { lab?: string; json?: true }) => {
         const { labsDirectory: directory } = context();
         const lab = selected(name ?? options.lab);
-        const { topology } = requireLab(directory, lab);
+        const { topology, record } = requireLab(directory, lab);
         const { verifyLab } = await import('../../lab/verify.ts');
         const { openDatastore } = await import('../../store/open.ts');
         const store = await openDatastore({
-          datastore: labDatastore(labPaths(directory, lab)),
+          datastore: labDatastore(labPaths(directory, lab), record),
           env: process.env,
         });
         try {

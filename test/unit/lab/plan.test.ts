@@ -14,7 +14,7 @@ const topology = parseTopology(
 );
 
 test('namespaces, links, addresses and routes follow from the topology', () => {
-  const plan = planLab(topology);
+  const plan = planLab(topology, null);
   expect(plan.hosts.map(({ namespace }) => namespace)).toEqual([
     'tortie-duo-fabric',
     'tortie-duo-router',
@@ -54,7 +54,7 @@ test('namespaces, links, addresses and routes follow from the topology', () => {
 
 test('the router of vpc checks sources and destinations, that of l2 nothing', () => {
   const ruleset = (profile: string) =>
-    planLab({ ...topology, fabric: { profile: profile as 'l2', mtu: 1500 } }).hosts.find(
+    planLab({ ...topology, fabric: { profile: profile as 'l2', mtu: 1500 } }, null).hosts.find(
       ({ host }) => host === 'router',
     )!.ruleset;
   expect(ruleset('l2')).toBeNull();
@@ -63,7 +63,7 @@ test('the router of vpc checks sources and destinations, that of l2 nothing', ()
 });
 
 test('without a common link nodes have a /32 and meet at the router only', () => {
-  const { hosts, mtu } = planLab({ ...topology, fabric: { profile: 'gce' } });
+  const { hosts, mtu } = planLab({ ...topology, fabric: { profile: 'gce' } }, null);
   expect(mtu).toBe(1460);
   expect(hosts[0]!.bridges[0]).toEqual({ name: 'br-a', ports: ['n1', 'rt-a'], isolated: ['n1'] });
   const n1 = hosts.find(({ host }) => host === 'n1')!;
@@ -72,7 +72,7 @@ test('without a common link nodes have a /32 and meet at the router only', () =>
 });
 
 test('a link with one end left is made anew, a whole one stays', () => {
-  const { links } = planLab(topology);
+  const { links } = planLab(topology, null);
   const present = new Map([
     ['n1', new Set(['lo', 'eth0'])],
     ['fabric', new Set(['lo', 'n1', 'n2'])],

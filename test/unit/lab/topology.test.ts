@@ -78,7 +78,17 @@ test.each([
   [{ name: 'Two AZ' }, 'name: expected lower-case letters'],
   [{ fabric: { profile: 'moon' } }, 'fabric.profile: Invalid option: expected one of "l2"|"vpc"|"aws"'],
   [{ fabric: { mtu: 100 } }, 'fabric.mtu'],
-  [{ datastore: 'etcd' }, 'datastore: a lab with etcd members is not supported yet'],
+  [{ datastore: 'mysql' }, 'datastore: Invalid option'],
+  [
+    {
+      datastore: 'etcd',
+      zones: { a: { subnet: '198.18.0.0/24' } },
+      nodes: { n: { zone: 'a' } },
+      workloads: {},
+    },
+    'zones.a.subnet: 198.18.0.0/24 overlaps 198.18.0.0/15 of mgmt',
+  ],
+  [{ workloads: { etcd1: { node: 'n' } } }, 'workloads.etcd1: is reserved for the lab itself'],
   [{ nodes: { router: { zone: 'a' } } }, 'nodes.router: is reserved for the lab itself'],
   [{ zones: { internet: { subnet: '10.9.0.0/24' } } }, 'zones.internet: is reserved for the lab itself'],
   [{ nodes: { 'a-very-long-node-name': { zone: 'a' } } }, 'nodes.a-very-long-node-name'],
