@@ -7,6 +7,7 @@ import type { HostFacts } from '../control/ports.ts';
 import { formatIpv4 } from '../ip/ipv4.ts';
 import { formatPrefix, type InterfaceAddress, parseInterfaceAddress } from '../ip/prefix.ts';
 import { kindPrefix, resourceKey } from '../model/keys.ts';
+import { readNodeAddresses } from '../model/quick-read.ts';
 import { API_VERSION, type Kind } from '../model/resources.ts';
 import { isPlainObject, type PlainObject, rewriteStored } from '../model/rewrite.ts';
 import { decodeStored } from '../model/stored.ts';
@@ -105,12 +106,11 @@ async function chooseAddress(r: Registration, stored: string | undefined): Promi
 }
 
 async function refuseTakenAddress(r: Registration, address: InterfaceAddress): Promise<void> {
-  for (const entry of (await r.store.list(kindPrefix('Node'))).entries) {
-    const decoded = decodeStored('Node', entry.value);
-    if (!decoded.ok || decoded.resource.metadata.name === r.options.node) continue;
-    const text = decoded.resource.spec.bgp?.ipv4Address;
-    if (text === undefined || parseInterfaceAddress(text)?.address !== address.address) continue;
-    const other = decoded.resource.metadata.name;
+  const prefix = kindPrefix('Node');
+  for (const { key, value } of (await r.store.list(prefix)).entries) {
+    const other = key.slice(prefix.length);
+    const read = other === r.options.node ? undefined : readNodeAddresses(value);
+    if (!read?.ok || read.value.address?.address !== address.address) continue;
     throw new UnavailableError(
       'ERR_NODE_ADDRESS_TAKEN',
       `IPv4 address ${formatIpv4(address.address)} is already in use by node ${other}`,

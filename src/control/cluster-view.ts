@@ -13,16 +13,20 @@ import {
   parseInterfaceAddress,
   parsePrefix,
 } from '../ip/prefix.ts';
-import { allocationsOf, blockOwner, blockPrefix, decodeAffinity, decodeBlock } from '../model/ipam-values.ts';
 import { type ParsedKey, parseKey } from '../model/keys.ts';
+import {
+  type NodeAddresses,
+  type Read,
+  readAffinityState,
+  readBlockOwners,
+  readNodeAddresses,
+} from '../model/quick-read.ts';
 import type {
   AffinityState,
   EncapsulationMode,
   FelixConfigurationSpec,
   IPPoolSpec,
-  IpamBlock,
   Kind,
-  NodeSpec,
   Resource,
   WorkloadEndpointSpec,
 } from '../model/resources.ts';
@@ -51,11 +55,18 @@ export interface NodeView {
 }
 
 export interface BlockView {
+  /** As formatPrefix gives it. */
+  readonly key: string;
   readonly prefix: Prefix;
   /** The node named by the block's affinity; null where it is nobody's. */
   readonly owner: string | null;
   /** Allocated addresses whose attributes name a node. */
   readonly allocations: readonly { readonly address: Ipv4; readonly node: string }[];
+}
+
+export interface AffinityView {
+  readonly node: string;
+  readonly state: AffinityState;
 }
 
 export interface WorkloadView {
@@ -78,13 +89,18 @@ export type ViewChange =
   | { readonly type: 'pools' | 'felix' | 'cluster' }
   | { readonly type: 'node' | 'block' | 'workload'; readonly key: string };
 
+/** A workload's name begins with its node's, whose dashes are doubled in it. */
+function workloadNamePrefix(node: string): string {
+  return `${node.replaceAll('-', '--')}-`;
+}
+
 export class ClusterView {
   readonly pools = new Map<string, PoolView>();
   readonly nodes = new Map<string, NodeView>();
   /** By formatPrefix. */
   readonly blocks = new Map<string, BlockView>();
-  /** By `NODE PREFIX`. */
-  readonly affinities = new Map<string, AffinityState>();
+  /** By formatPrefix of the block: more than one only while nodes compete for it. */
+  readonly affinities = new Map<string, readonly AffinityView[]>();
   /** By datastore key. */
   readonly workloads = new Map<string, WorkloadView>();
   readonly felix = new Map<string, FelixView>();
@@ -95,6 +111,12 @@ export class ClusterView {
   readonly nodesOfTunnelAddress = new Map<Ipv4, Set<string>>();
   /** ClusterInformation's datastoreReady: false means "hold still". */
   datastoreReady = true;
+  readonly #workloadPrefix: string;
+
+  /** `workloadsOf`: leaves out the workloads of all other nodes, of which an agent has no use. */
+  constructor({ workloadsOf }: { readonly workloadsOf?: string } = {}) {
+    this.#workloadPrefix = workloadsOf === undefined ? '' : workloadNamePrefix(workloadsOf);
+  }
 
   /** Forgets all and reads the listing. */
   resync(entries: readonly Entry[]): void {
@@ -123,8 +145,9 @@ export class ClusterView {
   /** The confirmed owner of a block; blocks whose claim is not settled have none. */
   confirmedOwner(block: BlockView): string | null {
     if (block.owner === null) return null;
-    const state = this.affinities.get(`${block.owner} ${formatPrefix(block.prefix)}`);
-    return state === 'confirmed' ? block.owner : null;
+    for (const { node, state } of this.affinities.get(block.key) ?? [])
+      if (node === block.owner && state === 'confirmed') return node;
+    return null;
   }
 
   #maps(): readonly { clear(): void }[] {
@@ -146,14 +169,17 @@ export class ClusterView {
     parsed: ParsedKey & { type: 'resource' },
     value: string | undefined,
   ): ViewChange | undefined {
+    if (parsed.kind === 'Node') {
+      const addresses = this.#read(key, value, readNodeAddresses);
+      this.#setNode(parsed.name, addresses && nodeView(parsed.name, addresses));
+      return { type: 'node', key: parsed.name };
+    }
+    if (parsed.kind === 'WorkloadEndpoint' && !parsed.name.startsWith(this.#workloadPrefix)) return undefined;
     const spec = value === undefined ? undefined : this.#decode(key, parsed.kind, value);
     switch (parsed.kind) {
       case 'IPPool':
         this.#set(this.pools, parsed.name, spec && poolView(parsed.name, spec.spec as IPPoolSpec));
         return { type: 'pools' };
-      case 'Node':
-        this.#setNode(parsed.name, spec && nodeView(parsed.name, spec as Resource<'Node', NodeSpec>));
-        return { type: 'node', key: parsed.name };
       case 'WorkloadEndpoint':
         this.#set(this.workloads, key, spec && workloadView(parsed.name, spec.spec as WorkloadEndpointSpec));
         return { type: 'workload', key };
@@ -177,6 +203,12 @@ export class ClusterView {
     return undefined;
   }
 
+  #read<T>(key: string, value: string | undefined, read: (text: string) => Read<T>): T | undefined {
+    const result = value === undefined ? undefined : read(value);
+    if (result && !result.ok) this.problems.set(key, result.problem);
+    return result?.ok ? result.value : undefined;
+  }
+
   #set<V>(map: Map<string, V>, name: string, value: V | undefined): void {
     if (value === undefined) map.delete(name);
     else map.set(name, value);
@@ -192,18 +224,18 @@ export class ClusterView {
   #applyBlock(key: string, prefix: string, value: string | undefined): ViewChange {
     const old = this.blocks.get(prefix);
     for (const node of old ? nodesOf(old) : []) removeFromSet(this.blocksOfNode, node, prefix);
-    const decoded = value === undefined ? undefined : decodeBlock(value);
-    if (decoded && !decoded.ok) this.problems.set(key, decoded.problem);
-    const block = decoded?.ok ? blockView(decoded.value) : undefined;
+    const owners = this.#read(key, value, readBlockOwners);
+    const block = owners && !owners.deleted ? { key: prefix, ...owners } : undefined;
     this.#set(this.blocks, prefix, block);
     for (const node of block ? nodesOf(block) : []) addToSet(this.blocksOfNode, node, prefix);
     return { type: 'block', key: prefix };
   }
 
   #applyAffinity(key: string, node: string, prefix: string, value: string | undefined): ViewChange {
-    const decoded = value === undefined ? undefined : decodeAffinity(value);
-    if (decoded && !decoded.ok) this.problems.set(key, decoded.problem);
-    this.#set(this.affinities, `${node} ${prefix}`, decoded?.ok ? decoded.value.state : undefined);
+    const others = (this.affinities.get(prefix) ?? []).filter((affinity) => affinity.node !== node);
+    const state = this.#read(key, value, readAffinityState);
+    const affinities = state ? [...others, { node, state }] : others;
+    this.#set(this.affinities, prefix, affinities.length ? affinities : undefined);
     return { type: 'block', key: prefix };
   }
 }
@@ -221,7 +253,8 @@ function removeFromSet<K, V>(map: Map<K, Set<V>>, key: K, value: V): void {
 }
 
 function nodesOf(block: BlockView): Set<string> {
-  const nodes = new Set(block.allocations.map((allocation) => allocation.node));
+  const nodes = new Set<string>();
+  for (const { node } of block.allocations) nodes.add(node);
   if (block.owner !== null) nodes.add(block.owner);
   return nodes;
 }
@@ -231,27 +264,11 @@ function poolView(name: string, spec: IPPoolSpec): PoolView | undefined {
   return prefix && { name, prefix, mode: spec.ipipMode, natOutgoing: spec.natOutgoing };
 }
 
-/** Calico's addresses of a node may be written with or without a length. */
-function nodeView(name: string, node: Resource<'Node', NodeSpec>): NodeView {
-  const bgp = node.spec.bgp;
-  const udpPort = Number(node.metadata.annotations?.[UDP_PORT_ANNOTATION] ?? 0);
-  const others = (node.spec.addresses ?? []).map((a) => parseInterfaceAddress(a.address)?.address);
-  return {
-    name,
-    address: (bgp?.ipv4Address !== undefined && parseInterfaceAddress(bgp.ipv4Address)) || null,
-    tunnelAddress: (bgp?.ipv4IPIPTunnelAddr && parseIpv4(bgp.ipv4IPIPTunnelAddr)) || null,
-    otherAddresses: others.filter((address) => address !== undefined),
-    udpPort: Number.isInteger(udpPort) && udpPort > 0 && udpPort < 65536 ? udpPort : null,
-  };
-}
-
-function blockView(block: IpamBlock): BlockView | undefined {
-  if (block.deleted) return undefined;
-  const allocations = allocationsOf(block).flatMap(({ address, attributes }) => {
-    const node = attributes.secondary?.node;
-    return node ? [{ address, node }] : [];
-  });
-  return { prefix: blockPrefix(block), owner: blockOwner(block) ?? null, allocations };
+function nodeView(name: string, node: NodeAddresses): NodeView {
+  const { annotations, ...addresses } = node;
+  const udpPort = Number(annotations[UDP_PORT_ANNOTATION] ?? 0);
+  const valid = Number.isInteger(udpPort) && udpPort > 0 && udpPort < 65536;
+  return { name, ...addresses, udpPort: valid ? udpPort : null };
 }
 
 function workloadView(name: string, spec: WorkloadEndpointSpec): WorkloadView {

@@ -12,7 +12,7 @@ import {
   prefixContains,
 } from '../ip/prefix.ts';
 import type { BlockView, ClusterView, NodeView, PoolView, WorkloadView } from './cluster-view.ts';
-import { decideEncapsulation, poolOf } from './encapsulation.ts';
+import { isEncapsulated, poolOf, subnetWarning } from './encapsulation.ts';
 import type { HostRoute } from './ports.ts';
 import type { Underlay } from './underlay.ts';
 
@@ -32,26 +32,55 @@ export interface Context {
   /** This node's address and prefix length; null while it has none. */
   readonly self: InterfaceAddress | null;
   readonly tunnelAddress: Ipv4 | null;
+  /** One list per node that leads to it alone: its blocks share it. */
+  readonly hops: Map<Ipv4, readonly Ipv4[]>;
 }
 
 export interface Contribution {
-  readonly entries: ForwardingEntry[];
-  readonly sources: SourceEntry[];
-  readonly routes: HostRoute[];
-  readonly peers: Peer[];
+  readonly entries: readonly ForwardingEntry[];
+  readonly sources: readonly SourceEntry[];
+  readonly routes: readonly HostRoute[];
+  readonly peers: readonly Peer[];
   /** Path below /proc/sys and value. */
-  readonly sysctls: (readonly [string, string])[];
-  readonly warnings: string[];
+  readonly sysctls: readonly (readonly [string, string])[];
+  readonly warnings: readonly string[];
 }
 
-export function emptyContribution(): Contribution {
+/** A contribution that is being put together. */
+type Draft = { -readonly [Part in keyof Contribution]: Contribution[Part][number][] };
+
+const NONE: readonly never[] = Object.freeze([]);
+
+function emptyDraft(): Draft {
   return { entries: [], sources: [], routes: [], peers: [], sysctls: [], warnings: [] };
+}
+
+/** Tens of thousands of contributions are kept, and most parts of them are empty: those share one list. */
+function finished(draft: Draft): Contribution {
+  const kept = <T>(list: readonly T[]) => (list.length ? list : NONE);
+  return {
+    entries: kept(draft.entries),
+    sources: kept(draft.sources),
+    routes: kept(draft.routes),
+    peers: kept(draft.peers),
+    sysctls: kept(draft.sysctls),
+    warnings: kept(draft.warnings),
+  };
+}
+
+function hopsTo(context: Context, address: Ipv4): readonly Ipv4[] {
+  let hops = context.hops.get(address);
+  if (!hops) {
+    hops = Object.freeze([address]);
+    context.hops.set(address, hops);
+  }
+  return hops;
 }
 
 /** The node itself: its addresses are nobody else's to send from, its device and forwarding are set up. */
 export function selfContribution(context: Context): Contribution {
   const { settings, underlay, self, tunnelAddress } = context;
-  const result = emptyContribution();
+  const result = emptyDraft();
   const own = new Set<Ipv4>(underlay.addresses.map((a) => a.address));
   if (self) own.add(self.address);
   if (tunnelAddress !== null) own.add(tunnelAddress);
@@ -68,7 +97,7 @@ export function selfContribution(context: Context): Contribution {
       `Unable to confirm IPv4 address ${formatIpv4(self.address)} is assigned to this host`,
     );
   if (device) loosen(result, underlay, device);
-  return result;
+  return finished(result);
 }
 
 /**
@@ -81,20 +110,20 @@ export function reversePathFilterOf(device: string): string {
 
 /** A pool whose block has no owner yet may be sent from by every known node. */
 export function poolContribution(pool: PoolView): Contribution {
-  const result = emptyContribution();
+  const result = emptyDraft();
   result.sources.push({ prefix: pool.prefix, owners: 'any-peer' });
-  return result;
+  return finished(result);
 }
 
 /** Another node: a peer, the sources it may send from, and its tunnel address where no block of its own covers that. */
 export function nodeContribution(context: Context, node: NodeView): Contribution {
-  const result = emptyContribution();
+  const result = emptyDraft();
   const { settings, self, underlay, view } = context;
-  if (node.name === settings.node || !node.address) return result;
+  if (node.name === settings.node || !node.address) return finished(result);
   const address = node.address.address;
   if (self?.address === address) {
     result.warnings.push(`node ${node.name} has this node's address ${formatIpv4(address)}`);
-    return result;
+    return finished(result);
   }
   const way = underlay.routeTo(address);
   if (!way) result.warnings.push(`the host has no route to node ${node.name} at ${formatIpv4(address)}`);
@@ -105,13 +134,14 @@ export function nodeContribution(context: Context, node: NodeView): Contribution
     mtu: way?.mtu ?? underlay.mtuOf(''),
   });
   const own = new Set([address, ...node.otherAddresses]);
-  for (const source of own) result.sources.push({ prefix: hostPrefix(source), owners: [address] });
+  for (const source of own)
+    result.sources.push({ prefix: hostPrefix(source), owners: hopsTo(context, address) });
   if (node.tunnelAddress !== null) {
     const prefix = hostPrefix(node.tunnelAddress);
-    result.sources.push({ prefix, owners: [address] });
+    result.sources.push({ prefix, owners: hopsTo(context, address) });
     if (!isInOwnBlock(view, node, node.tunnelAddress)) addRemote(result, context, prefix, node.name);
   }
-  return result;
+  return finished(result);
 }
 
 function transportTo(settings: NodeSettings, node: NodeView): Pick<Peer, 'transport' | 'udpPort'> {
@@ -130,7 +160,7 @@ function isInOwnBlock(view: ClusterView, node: NodeView, address: Ipv4): boolean
 
 /** A block: to its owner, with a /32 for each address that is used elsewhere. */
 export function blockContribution(context: Context, block: BlockView): Contribution {
-  const result = emptyContribution();
+  const result = emptyDraft();
   const me = context.settings.node;
   const owner = context.view.confirmedOwner(block);
   // Our own block is ours in every state of its affinity: what nobody uses in it must not loop by a default route.
@@ -150,17 +180,17 @@ export function blockContribution(context: Context, block: BlockView): Contribut
       addSource(result, context, prefix, node);
     }
   }
-  return result;
+  return finished(result);
 }
 
 /** A workload of this node: its host route, once its interface is there. */
 export function workloadContribution(context: Context, workload: WorkloadView): Contribution {
-  const result = emptyContribution();
+  const result = emptyDraft();
   const { settings, underlay } = context;
-  if (workload.node !== settings.node) return result;
+  if (workload.node !== settings.node) return finished(result);
   for (const address of workload.addresses)
     result.sources.push({ prefix: hostPrefix(address), owners: 'local' });
-  if (!underlay.hasLink(workload.device)) return result;
+  if (!underlay.hasLink(workload.device)) return finished(result);
   for (const address of workload.addresses)
     result.routes.push({ type: 'workload', prefix: hostPrefix(address), device: workload.device });
   const conf = `net/ipv4/conf/${workload.device}`;
@@ -171,47 +201,41 @@ export function workloadContribution(context: Context, workload: WorkloadView): 
     // Answer at once: the host is not one of several proxies that must not speak at the same time.
     [`net/ipv4/neigh/${workload.device}/proxy_delay`, '0'],
   );
-  return result;
+  return finished(result);
 }
 
-function addSource(result: Contribution, context: Context, prefix: Prefix, owner: string): void {
+function addSource(result: Draft, context: Context, prefix: Prefix, owner: string): void {
   const node = context.view.nodes.get(owner);
-  if (node?.address) result.sources.push({ prefix, owners: [node.address.address] });
+  if (node?.address) result.sources.push({ prefix, owners: hopsTo(context, node.address.address) });
 }
 
 /** The table entry, always; and the kernel route that brings the packet to the table or past it. */
-function addRemote(result: Contribution, context: Context, prefix: Prefix, nodeName: string): void {
+function addRemote(result: Draft, context: Context, prefix: Prefix, nodeName: string): void {
   const remote = context.view.nodes.get(nodeName)?.address?.address;
   if (remote === undefined) {
     result.warnings.push(`${formatPrefix(prefix)} belongs to node ${nodeName}, which has no known address`);
     return;
   }
   if (remote === context.self?.address) return;
-  result.entries.push({ prefix, nextHops: [remote] });
+  result.entries.push({ prefix, nextHops: hopsTo(context, remote) });
   const route = routeTo(result, context, prefix, remote);
   if (route) result.routes.push(route);
 }
 
-function routeTo(
-  result: Contribution,
-  context: Context,
-  prefix: Prefix,
-  remote: Ipv4,
-): HostRoute | undefined {
+function routeTo(result: Draft, context: Context, prefix: Prefix, remote: Ipv4): HostRoute | undefined {
   const pool = poolOf(context.view.pools.values(), prefix.address);
-  const decision = pool
-    ? decideEncapsulation(pool.mode, context.self, remote)
-    : // Calico's export filter: what no pool covers is not encapsulated.
-      { encapsulate: false as const };
-  if ('warning' in decision && decision.warning) result.warnings.push(decision.warning);
-  if (decision.encapsulate)
+  // Calico's export filter: what no pool covers is not encapsulated.
+  if (pool && isEncapsulated(pool.mode, context.self, remote)) {
+    const warning = pool.mode === 'CrossSubnet' ? subnetWarning(context.self) : undefined;
+    if (warning) result.warnings.push(warning);
     return { type: 'encapsulated', prefix, via: remote, device: context.settings.device };
+  }
   const way = context.underlay.routeTo(remote);
   // Without a way to the node nothing can be said plainly; the node's own contribution warns.
   return way && { type: 'plain', prefix, via: way.via ?? remote, device: way.device };
 }
 
 /** Replies may come plain where we encapsulate: strict filtering would drop them. */
-function loosen(result: Contribution, underlay: Underlay, device: string): void {
+function loosen(result: Draft, underlay: Underlay, device: string): void {
   if (underlay.isStrict(device)) result.sysctls.push([`net/ipv4/conf/${device}/rp_filter`, '2']);
 }

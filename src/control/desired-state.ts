@@ -17,7 +17,7 @@ import type {
   SourceEntry,
 } from '../fib/forwarding-config.ts';
 import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
-import { formatPrefix, type InterfaceAddress, type Prefix, parsePrefix } from '../ip/prefix.ts';
+import { formatPrefix, type Prefix, parsePrefix } from '../ip/prefix.ts';
 import type { ClusterView, NodeView, ViewChange } from './cluster-view.ts';
 import {
   blockContribution,
@@ -29,22 +29,29 @@ import {
   selfContribution,
   workloadContribution,
 } from './contributions.ts';
-import { LayeredTable, type TableChange } from './layered-table.ts';
+import { LayeredTable, type Origin, type TableChange } from './layered-table.ts';
 import { chooseMtu } from './mtu.ts';
 import {
   type ForeignRoute,
-  formatRoute,
   type HostFacts,
   type HostRoute,
   type HostState,
+  isSameRoute,
   type PacketRules,
   type TunnelDevice,
 } from './ports.ts';
+import { isSameContribution, isSameEntry, isSamePeer, isSameSource } from './same-rows.ts';
 import { Underlay } from './underlay.ts';
 
-/** Origins are named `RANK NAME`; the lower rank wins a prefix. */
-const ORIGIN_RANK = { self: 'a', workload: 'b', block: 'c', node: 'd', pool: 'e' } as const;
+/** The lower rank wins a prefix. */
+const ORIGIN_RANK = { self: 0, workload: 1, block: 2, node: 3, pool: 4 } as const;
 type OriginType = keyof typeof ORIGIN_RANK;
+const ORIGIN_TYPES = Object.keys(ORIGIN_RANK) as OriginType[];
+
+interface Contributed {
+  readonly origin: Origin;
+  readonly contribution: Contribution;
+}
 
 export interface DesiredChange {
   readonly operations: readonly ForwardingOperation[];
@@ -57,21 +64,37 @@ interface Tables {
   readonly sources: LayeredTable<SourceEntry>;
   readonly routes: LayeredTable<HostRoute>;
   readonly peers: LayeredTable<Peer>;
-  readonly sysctls: LayeredTable<string>;
+  readonly sysctls: LayeredTable<readonly [path: string, value: string]>;
 }
+
+const NO_CHANGE: DesiredChange = Object.freeze({ operations: [], routes: [] });
+const NO_CONTRIBUTION: Contribution = Object.freeze({
+  entries: [],
+  sources: [],
+  routes: [],
+  peers: [],
+  sysctls: [],
+  warnings: [],
+});
 
 const sameJson = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
 
 export class DesiredState {
   readonly #settings: NodeSettings;
   readonly #view: ClusterView;
-  readonly #contributions = new Map<string, Contribution>();
+  readonly #contributions: Readonly<Record<OriginType, Map<string, Contributed>>> = {
+    self: new Map(),
+    workload: new Map(),
+    block: new Map(),
+    node: new Map(),
+    pool: new Map(),
+  };
   readonly #tables: Tables = {
-    entries: new LayeredTable<ForwardingEntry>(sameJson),
-    sources: new LayeredTable<SourceEntry>(sameJson),
-    routes: new LayeredTable<HostRoute>((a, b) => formatRoute(a) === formatRoute(b)),
-    peers: new LayeredTable<Peer>(sameJson),
-    sysctls: new LayeredTable<string>((a, b) => a === b),
+    entries: new LayeredTable<ForwardingEntry>(isSameEntry),
+    sources: new LayeredTable<SourceEntry>(isSameSource),
+    routes: new LayeredTable<HostRoute>(isSameRoute),
+    peers: new LayeredTable<Peer>(isSamePeer),
+    sysctls: new LayeredTable<readonly [string, string]>((a, b) => a[1] === b[1]),
   };
   #context: Context;
   #facts: HostFacts;
@@ -88,12 +111,14 @@ export class DesiredState {
     this.#view = view;
     this.#facts = facts;
     this.#context = this.#newContext();
-    this.rebuild();
+    this.#recomputeAll();
+    this.#localOperations();
+    for (const table of Object.values(this.#tables)) table.trackChanges();
   }
 
   /** The host changed: links, addresses or the routes that others made. */
   setFacts(facts: HostFacts): DesiredChange {
-    if (sameJson(facts, this.#facts)) return { operations: [], routes: [] };
+    if (sameJson(facts, this.#facts)) return NO_CHANGE;
     this.#facts = facts;
     return this.rebuild();
   }
@@ -103,9 +128,9 @@ export class DesiredState {
    * resource must not take the address off the device for the moment until the agent has put it back.
    */
   setTunnelAddress(address: Ipv4 | null): DesiredChange {
-    if (address === this.#assigned) return { operations: [], routes: [] };
+    if (address === this.#assigned) return NO_CHANGE;
     this.#assigned = address;
-    return this.rebuild();
+    return this.#update([['self', '']]);
   }
 
   knowsLink(device: string): boolean {
@@ -115,23 +140,38 @@ export class DesiredState {
   /** After changes of the view. */
   update(changes: readonly ViewChange[]): DesiredChange {
     if (changes.some((change) => this.#touchesAll(change))) return this.rebuild();
-    const origins = new Set<string>();
-    for (const change of changes) this.#collectOrigins(change, origins);
-    for (const origin of origins) this.#recompute(origin);
+    return this.#update(changes.flatMap((change) => this.#touchedBy(change)));
+  }
+
+  #update(touched: readonly (readonly [OriginType, string])[]): DesiredChange {
+    // Who this node is comes from its resource and from IPAM; everything of the context but that stays.
+    if (touched.some(([type]) => type === 'self')) this.#context = { ...this.#context, ...this.#identity() };
+    const distinct = new Map(touched.map((origin) => [origin.join(' '), origin]));
+    for (const [type, name] of distinct.values()) this.#recompute(type, name);
     return this.#drain();
   }
 
   /** Recomputes every contribution; gives what differs from before. */
   rebuild(): DesiredChange {
     this.#context = this.#newContext();
-    const origins = new Set<string>([originOf('self', '')]);
-    for (const key of this.#view.workloads.keys()) origins.add(originOf('workload', key));
-    for (const key of this.#view.blocks.keys()) origins.add(originOf('block', key));
-    for (const key of this.#view.nodes.keys()) origins.add(originOf('node', key));
-    for (const key of this.#view.pools.keys()) origins.add(originOf('pool', key));
-    for (const origin of this.#contributions.keys()) origins.add(origin);
-    for (const origin of origins) this.#recompute(origin);
+    this.#recomputeAll();
     return this.#drain();
+  }
+
+  #recomputeAll(): void {
+    const { workloads, blocks, nodes, pools } = this.#view;
+    const present: Readonly<Record<OriginType, ReadonlyMap<string, unknown>>> = {
+      self: new Map([['', null]]),
+      workload: workloads,
+      block: blocks,
+      node: nodes,
+      pool: pools,
+    };
+    for (const type of ORIGIN_TYPES) {
+      for (const name of present[type].keys()) this.#recompute(type, name);
+      for (const name of this.#contributions[type].keys())
+        if (!present[type].has(name)) this.#recompute(type, name);
+    }
   }
 
   get entryCount(): number {
@@ -174,7 +214,7 @@ export class DesiredState {
   hostWithoutRoutes(): HostState {
     return {
       routes: new Map(),
-      sysctls: new Map(this.#tables.sysctls.entries()),
+      sysctls: new Map(valuesOf(this.#tables.sysctls)),
       device: this.device(),
       rules: this.rules(),
     };
@@ -212,24 +252,31 @@ export class DesiredState {
   /** One line each, the same thing once. */
   warnings(): string[] {
     const lines = new Set<string>();
-    for (const contribution of this.#contributions.values())
-      for (const warning of contribution.warnings) lines.add(warning);
+    for (const type of ORIGIN_TYPES)
+      for (const { contribution } of this.#contributions[type].values())
+        for (const warning of contribution.warnings) lines.add(warning);
     for (const [key, problem] of this.#view.problems) lines.add(`${key} is skipped: ${problem}`);
     if (!this.#view.nodes.has(this.#settings.node))
       lines.add(`the Node resource ${this.#settings.node} is gone; what it said last is kept`);
     return [...lines];
   }
 
-  /** This node's address: the last one known stays where its resource is gone or has none. */
   #newContext(): Context {
-    const node = this.#view.nodes.get(this.#settings.node);
-    const before = this.#context as Context | undefined;
-    const self: InterfaceAddress | null = node?.address ?? before?.self ?? null;
     return {
       settings: this.#settings,
       view: this.#view,
       underlay: new Underlay(this.#facts, this.#settings.device),
-      self,
+      hops: new Map(),
+      ...this.#identity(),
+    };
+  }
+
+  /** This node's addresses: the last ones known stay where its resource is gone or has none. */
+  #identity(): Pick<Context, 'self' | 'tunnelAddress'> {
+    const node = this.#view.nodes.get(this.#settings.node);
+    const before = this.#context as Context | undefined;
+    return {
+      self: node?.address ?? before?.self ?? null,
       tunnelAddress: this.#tunnelAddress(node, before),
     };
   }
@@ -239,26 +286,26 @@ export class DesiredState {
     return node ? node.tunnelAddress : (before?.tunnelAddress ?? null);
   }
 
+  /** Pools decide about every block; and whoever has another address has another way to every node. */
   #touchesAll(change: ViewChange): boolean {
-    switch (change.type) {
-      case 'block':
-      case 'workload':
-        return false;
-      case 'node':
-        return change.key === this.#settings.node;
-      default:
-        return true;
-    }
+    if (change.type === 'pools') return true;
+    return (
+      change.type === 'node' &&
+      change.key === this.#settings.node &&
+      !sameJson(this.#identity().self, this.#context.self)
+    );
   }
 
-  #collectOrigins(change: ViewChange, origins: Set<string>): void {
-    if (!('key' in change)) return;
-    origins.add(originOf(change.type, change.key));
-    if (change.type === 'node')
-      for (const block of this.#view.blocksOfNode.get(change.key) ?? [])
-        origins.add(originOf('block', block));
+  #touchedBy(change: ViewChange): (readonly [OriginType, string])[] {
+    if (!('key' in change)) return [];
+    const touched: (readonly [OriginType, string])[] = [[change.type, change.key]];
+    if (change.type === 'node') {
+      if (change.key === this.#settings.node) touched.push(['self', '']);
+      for (const block of this.#view.blocksOfNode.get(change.key) ?? []) touched.push(['block', block]);
+    }
     if (change.type === 'block')
-      for (const node of this.#nodesWithTunnelAddressIn(change.key)) origins.add(originOf('node', node));
+      for (const node of this.#nodesWithTunnelAddressIn(change.key)) touched.push(['node', node]);
+    return touched;
   }
 
   /** Whether a tunnel address needs a /32 of its own depends on the block around it. */
@@ -273,35 +320,46 @@ export class DesiredState {
     return nodes;
   }
 
-  #recompute(origin: string): void {
-    const before = this.#contributions.get(origin);
-    const after = this.#contributionOf(origin);
+  #recompute(type: OriginType, name: string): void {
+    const known = this.#contributions[type].get(name);
+    const before = known?.contribution ?? NO_CONTRIBUTION;
+    const after = this.#contributionOf(type, name);
+    // Most of what is looked at anew is as it was.
+    if (after && isSameContribution(before, after)) {
+      if (!known)
+        this.#contributions[type].set(name, {
+          origin: { rank: ORIGIN_RANK[type], name },
+          contribution: after,
+        });
+      return;
+    }
+    const origin = known?.origin ?? { rank: ORIGIN_RANK[type], name };
     const { entries, sources, routes, peers, sysctls } = this.#tables;
-    exchange(entries, origin, before?.entries, after?.entries, prefixKey);
-    exchange(sources, origin, before?.sources, after?.sources, prefixKey);
-    exchange(routes, origin, before?.routes, after?.routes, prefixKey);
-    exchange(peers, origin, before?.peers, after?.peers, (peer) => formatIpv4(peer.address));
-    exchangePairs(sysctls, origin, before?.sysctls, after?.sysctls);
-    if (after) this.#contributions.set(origin, after);
-    else this.#contributions.delete(origin);
+    const now = after ?? NO_CONTRIBUTION;
+    const keyOf = prefixKeys();
+    exchange(entries, origin, before.entries, now.entries, keyOf);
+    exchange(sources, origin, before.sources, now.sources, keyOf);
+    exchange(routes, origin, before.routes, now.routes, keyOf);
+    exchange(peers, origin, before.peers, now.peers, peerKey);
+    exchange(sysctls, origin, before.sysctls, now.sysctls, ([path]) => path);
+    if (after) this.#contributions[type].set(name, { origin, contribution: after });
+    else this.#contributions[type].delete(name);
   }
 
-  #contributionOf(origin: string): Contribution | undefined {
-    const name = origin.slice(2);
+  #contributionOf(type: OriginType, name: string): Contribution | undefined {
     const { workloads, blocks, nodes, pools } = this.#view;
-    const apply = <T>(thing: T | undefined, contribute: (context: Context, thing: T) => Contribution) =>
-      thing && contribute(this.#context, thing);
-    switch (origin[0]) {
-      case ORIGIN_RANK.self:
-        return selfContribution(this.#context);
-      case ORIGIN_RANK.workload:
-        return apply(workloads.get(name), workloadContribution);
-      case ORIGIN_RANK.block:
-        return apply(blocks.get(name), blockContribution);
-      case ORIGIN_RANK.node:
-        return apply(nodes.get(name), nodeContribution);
-      default:
-        return apply(pools.get(name), (_context, pool) => poolContribution(pool));
+    const context = this.#context;
+    switch (type) {
+      case 'self':
+        return selfContribution(context);
+      case 'workload':
+        return from(workloads.get(name), (workload) => workloadContribution(context, workload));
+      case 'block':
+        return from(blocks.get(name), (block) => blockContribution(context, block));
+      case 'node':
+        return from(nodes.get(name), (node) => nodeContribution(context, node));
+      case 'pool':
+        return from(pools.get(name), poolContribution);
     }
   }
 
@@ -336,40 +394,42 @@ export class DesiredState {
   }
 }
 
-function originOf(type: OriginType, name: string): string {
-  return `${ORIGIN_RANK[type]} ${name}`;
+function from<T>(thing: T | undefined, contribute: (thing: T) => Contribution): Contribution | undefined {
+  return thing && contribute(thing);
 }
 
-const prefixKey = (row: { readonly prefix: Prefix }) => formatPrefix(row.prefix);
+/** A block's entry, source and route are to one prefix: its text is made once. */
+function prefixKeys(): (row: { readonly prefix: Prefix }) => string {
+  let last: Prefix | undefined;
+  let text = '';
+  return ({ prefix }) => {
+    if (prefix !== last) {
+      last = prefix;
+      text = formatPrefix(prefix);
+    }
+    return text;
+  };
+}
+
+const peerKey = (peer: Peer) => formatIpv4(peer.address);
 
 function valuesOf<V>(table: LayeredTable<V>): V[] {
   return [...table.entries()].map(([, value]) => value);
 }
 
-function exchange<V>(
-  table: LayeredTable<V>,
-  origin: string,
-  before: readonly V[] = [],
-  after: readonly V[] = [],
-  keyOf: (value: V) => string,
+/** Lays an origin's rows in place of those that it laid before. */
+function exchange<Row>(
+  table: LayeredTable<Row>,
+  origin: Origin,
+  before: readonly Row[],
+  after: readonly Row[],
+  keyOf: (row: Row) => string,
 ): void {
-  exchangePairs(
-    table,
-    origin,
-    before.map((value) => [keyOf(value), value] as const),
-    after.map((value) => [keyOf(value), value] as const),
-  );
-}
-
-function exchangePairs<V>(
-  table: LayeredTable<V>,
-  origin: string,
-  before: readonly (readonly [string, V])[] = [],
-  after: readonly (readonly [string, V])[] = [],
-): void {
-  const keys = new Set(after.map(([key]) => key));
-  for (const [key] of before) if (!keys.has(key)) table.remove(key, origin);
-  for (const [key, value] of after) table.put(key, origin, value);
+  if (before.length) {
+    const kept = new Set(after.map(keyOf));
+    for (const row of before) if (!kept.has(keyOf(row))) table.remove(keyOf(row), origin);
+  }
+  for (const row of after) table.put(keyOf(row), origin, row);
 }
 
 function entryOperation(change: TableChange<ForwardingEntry>): ForwardingOperation {

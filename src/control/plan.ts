@@ -6,6 +6,7 @@ import {
   formatRoute,
   type HostRoute,
   type HostState,
+  isSameRoute,
   type PacketRules,
   type PlanStep,
   type TunnelDevice,
@@ -76,8 +77,7 @@ export function diffRoutes(keys: Iterable<string>, desired: RouteLookup, observe
   for (const key of keys) {
     const want = desired.get(key);
     const have = observed.get(key);
-    if (want && (!have || formatRoute(want) !== formatRoute(have)))
-      steps.push({ op: 'set-route', route: want });
+    if (want && (!have || !isSameRoute(want, have))) steps.push({ op: 'set-route', route: want });
     else if (!want && have) steps.push({ op: 'delete-route', prefix: have.prefix });
   }
   return steps;

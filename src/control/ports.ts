@@ -37,6 +37,13 @@ export function formatRoute(route: HostRoute): string {
   }
 }
 
+export function isSameRoute(a: HostRoute, b: HostRoute): boolean {
+  if (a.type !== b.type || a.prefix.address !== b.prefix.address || a.prefix.length !== b.prefix.length)
+    return false;
+  const [deviceA, deviceB] = ['device' in a ? a.device : '', 'device' in b ? b.device : ''];
+  return deviceA === deviceB && ('via' in a ? a.via : 0) === ('via' in b ? b.via : 0);
+}
+
 /** What the nftables table `ip tortie` says. */
 export interface PacketRules {
   /** Masquerade what comes from `natPools` and goes to none of `pools`. */

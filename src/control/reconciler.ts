@@ -59,7 +59,7 @@ export interface ReconcilerStatus {
 }
 
 export class Reconciler {
-  readonly view = new ClusterView();
+  readonly view: ClusterView;
   readonly #o: ReconcilerOptions;
   #desired: DesiredState | undefined;
   #observed: ObservedState | undefined;
@@ -82,6 +82,7 @@ export class Reconciler {
 
   constructor(options: ReconcilerOptions) {
     this.#o = options;
+    this.view = new ClusterView({ workloadsOf: options.settings.node });
   }
 
   /** Runs until the signal aborts. */

@@ -18,6 +18,8 @@ export class Underlay {
   readonly #routes: readonly ForeignRoute[];
   readonly #links: ReadonlyMap<string, HostLink>;
   readonly #addresses: readonly HostAddress[];
+  /** Every block of a node asks for the way to that node. */
+  readonly #ways = new Map<Ipv4, UnderlayRoute | undefined>();
 
   /** Routes into our own tunnel device lead to no underlay. */
   constructor(facts: HostFacts, tunnelDevice: string) {
@@ -29,6 +31,11 @@ export class Underlay {
   }
 
   routeTo(address: Ipv4): UnderlayRoute | undefined {
+    if (!this.#ways.has(address)) this.#ways.set(address, this.#findRoute(address));
+    return this.#ways.get(address);
+  }
+
+  #findRoute(address: Ipv4): UnderlayRoute | undefined {
     const route = this.#routes.find((r) => prefixContains(r.prefix, address));
     return route?.device
       ? { via: route.via, device: route.device, mtu: this.mtuOf(route.device) }

@@ -4,20 +4,31 @@
  */
 export type Ipv4 = number & { readonly __brand: 'Ipv4' };
 
-const OCTET = /^(?:0|[1-9][0-9]{0,2})$/;
+const DOT = 0x2e;
+const ZERO = 0x30;
 
-/** The address, or undefined where `text` is not a dotted quad (leading zeros are refused: they mean octal to some). */
+/**
+ * The address, or undefined where `text` is not a dotted quad (leading zeros are refused: they mean octal to some).
+ * Character by character: an agent's start parses some hundred thousand of them.
+ */
 export function parseIpv4(text: string): Ipv4 | undefined {
-  const parts = text.split('.');
-  if (parts.length !== 4) return undefined;
-  let value = 0;
-  for (const part of parts) {
-    if (!OCTET.test(part)) return undefined;
-    const octet = Number(part);
+  if (text.length > 15) return undefined;
+  let [value, octet, digits, dots] = [0, 0, 0, 0];
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === DOT) {
+      if (digits === 0 || ++dots > 3) return undefined;
+      value = value * 256 + octet;
+      octet = digits = 0;
+      continue;
+    }
+    const digit = code - ZERO;
+    if (digit < 0 || digit > 9 || (digits > 0 && octet === 0)) return undefined;
+    octet = octet * 10 + digit;
     if (octet > 255) return undefined;
-    value = value * 256 + octet;
+    digits++;
   }
-  return value as Ipv4;
+  return dots === 3 && digits > 0 ? ((value * 256 + octet) as Ipv4) : undefined;
 }
 
 /** Like parseIpv4, for text that our own code wrote: anything else is a bug. */

@@ -28,7 +28,11 @@ export function hostPrefix(address: Ipv4): Prefix {
 
 /** `10.0.2.15/24` or a bare `10.0.2.15` (length 32); undefined where it is neither. */
 export function parseInterfaceAddress(text: string): InterfaceAddress | undefined {
-  const slash = text.indexOf('/');
+  return parseWithLength(text, '/');
+}
+
+function parseWithLength(text: string, separator: string): InterfaceAddress | undefined {
+  const slash = text.indexOf(separator);
   const address = parseIpv4(slash < 0 ? text : text.slice(0, slash));
   if (address === undefined) return undefined;
   if (slash < 0) return Object.freeze({ address, length: 32 });
@@ -38,9 +42,9 @@ export function parseInterfaceAddress(text: string): InterfaceAddress | undefine
   return length > 32 ? undefined : Object.freeze({ address, length });
 }
 
-/** A strictly masked prefix; undefined where the text is none or has host bits. */
-export function parsePrefix(text: string): Prefix | undefined {
-  const parsed = text.includes('/') ? parseInterfaceAddress(text) : undefined;
+/** A strictly masked prefix; undefined where the text is none or has host bits. Keys of datastores write `-` for `/`. */
+export function parsePrefix(text: string, separator: '/' | '-' = '/'): Prefix | undefined {
+  const parsed = text.includes(separator) ? parseWithLength(text, separator) : undefined;
   if (parsed === undefined || (parsed.address & ~netmask(parsed.length)) !== 0) return undefined;
   return parsed;
 }

@@ -39,7 +39,7 @@ function dashed(p: Prefix): string {
 }
 
 function undashed(text: string): Prefix | undefined {
-  return parsePrefix(text.replace(/-(\d+)$/, '/$1'));
+  return parsePrefix(text, '-');
 }
 
 export function blockKey(block: Prefix): string {
