@@ -5,25 +5,13 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
   type Client,
+  fileStage,
   inProcessClient,
   playRecording,
   readRecording,
+  SESSIONS,
   spawnedClient,
 } from '../helpers/recordings.ts';
-
-const SESSIONS = [
-  'pools',
-  'pool-order-and-columns',
-  'pool-refused',
-  'nodes',
-  'config',
-  'workloads',
-  'documents',
-  'convert',
-  'store-rules',
-  'ipam',
-  'ipam-borrow',
-];
 
 let root: string;
 
@@ -39,13 +27,13 @@ describe('what calicoctl did, ours does', () => {
   test.each(SESSIONS)('%s', async (session) => {
     const steps = readRecording(`${session}.json`);
     expect(steps.length).toBeGreaterThan(5);
-    expect(await playRecording(steps, inProcessClient, root)).toEqual([]);
+    expect(await playRecording(steps, inProcessClient, fileStage(root))).toEqual([]);
   });
 
   test('pool-order-and-columns, by the built program', { timeout: 120_000 }, async () => {
-    expect(await playRecording(readRecording('pool-order-and-columns.json'), spawnedClient, root)).toEqual(
-      [],
-    );
+    expect(
+      await playRecording(readRecording('pool-order-and-columns.json'), spawnedClient, fileStage(root)),
+    ).toEqual([]);
   });
 });
 
@@ -60,14 +48,18 @@ describe('the player sees differences', () => {
   };
 
   test('in what is printed', async () => {
-    const found = await playRecording(readRecording('pool-refused.json').slice(0, 3), client, root);
+    const found = await playRecording(
+      readRecording('pool-refused.json').slice(0, 3),
+      client,
+      fileStage(root),
+    );
     expect(found.length).toBe(3);
   });
 
   test('in what is stored', async () => {
     const [apply] = readRecording('pool-order-and-columns.json');
     const altered = { ...apply, put: { ...apply?.put, '/calico/ipam/v2/config': '{}' } };
-    expect((await playRecording([altered], inProcessClient, root)).join()).toContain(
+    expect((await playRecording([altered], inProcessClient, fileStage(root))).join()).toContain(
       '/calico/ipam/v2/config',
     );
   });

@@ -7,6 +7,7 @@ import { formatIpv4 } from '../../src/ip/ipv4.ts';
 import { ipamProblems } from '../../src/ipam/check.ts';
 import { allocationsOf, decodeBlock } from '../../src/model/ipam-values.ts';
 import { resourceKey } from '../../src/model/keys.ts';
+import type { Datastore } from '../../src/store/datastore.ts';
 import { MemoryContent, MemoryStore } from './memory-store.ts';
 
 /** A clock that stands still: pauses are turns of the event loop. */
@@ -25,6 +26,10 @@ function randomTurns(random: Random): () => Promise<void> {
   };
 }
 
+export function allocatorOn(store: Datastore, random: Random = seededRandom(1)): AddressAllocator {
+  return createAddressAllocator({ store, clock: stillClock, random, logger: silentLogger });
+}
+
 export class IpamFixture {
   readonly content = new MemoryContent();
 
@@ -32,8 +37,7 @@ export class IpamFixture {
   allocator(turnOrSeed?: number | (() => Promise<void>)): AddressAllocator {
     const random = seededRandom(typeof turnOrSeed === 'number' ? turnOrSeed : 1);
     const turn = typeof turnOrSeed === 'number' ? randomTurns(random) : turnOrSeed;
-    const store = new MemoryStore(this.content, turn);
-    return createAddressAllocator({ store, clock: stillClock, random, logger: silentLogger });
+    return allocatorOn(new MemoryStore(this.content, turn), random);
   }
 
   async put(key: string, value: string): Promise<void> {

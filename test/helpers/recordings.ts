@@ -25,6 +25,20 @@ export interface Step extends Partial<Seen> {
 
 export type Client = (argv: readonly string[], stdin: string, datastore: string) => Promise<Seen>;
 
+export const SESSIONS = [
+  'pools',
+  'pool-order-and-columns',
+  'pool-refused',
+  'nodes',
+  'config',
+  'workloads',
+  'documents',
+  'convert',
+  'store-rules',
+  'ipam',
+  'ipam-borrow',
+];
+
 const KINDS =
   /^\/calico\/(resources\/v3\/projectcalico.org\/(ippools|nodes|workloadendpoints|clusterinformations|bgpconfigurations|felixconfigurations|ipreservations)\/|ipam\/)/;
 
@@ -39,14 +53,22 @@ export function readRecording(name: string): readonly Step[] {
   return JSON.parse(readFileSync(join(import.meta.dirname, '../golden', name), 'utf8')) as Step[];
 }
 
+/** Where a session is played: the steps that are no commands lay values down there, as Calico or a hand did. */
+export interface Stage {
+  /** For `--datastore`. */
+  readonly url: string;
+  layDown(step: Step): Promise<void> | void;
+  values(): Promise<Map<string, string>> | Map<string, string>;
+}
+
 /** Every difference of every step, empty where ours does as Calico's does. */
-export async function playRecording(steps: readonly Step[], client: Client, root: string): Promise<string[]> {
+export async function playRecording(steps: readonly Step[], client: Client, stage: Stage): Promise<string[]> {
   const found: string[] = [];
-  let before = valuesIn(root);
+  let before = await compared(stage);
   for (const [i, step] of steps.entries()) {
-    if (!step.argv) layDown(root, step);
-    const seen = step.argv && (await client(step.argv, step.stdin ?? '', `file://${root}`));
-    const after = valuesIn(root);
+    if (!step.argv) await stage.layDown(step);
+    const seen = step.argv && (await client(step.argv, step.stdin ?? '', stage.url));
+    const after = await compared(stage);
     if (step.argv && seen)
       for (const difference of [...outputDifferences(step, seen), ...storeDifferences(step, before, after)])
         found.push(`step ${i + 1}: ${step.argv.join(' ')}\n${difference}`);
@@ -55,23 +77,31 @@ export async function playRecording(steps: readonly Step[], client: Client, root
   return found;
 }
 
-function layDown(root: string, { put = {}, del = [] }: Step): void {
-  for (const [key, value] of Object.entries(put)) {
-    mkdirSync(dirname(root + key), { recursive: true });
-    writeFileSync(root + key, value);
-  }
-  for (const key of del) rmSync(root + key, { force: true });
+async function compared(stage: Stage): Promise<Map<string, string>> {
+  return new Map([...(await stage.values())].filter(([key]) => KINDS.test(key)));
 }
 
-function valuesIn(root: string): Map<string, string> {
-  const values = new Map<string, string>();
-  if (!existsSync(join(root, 'calico'))) return values;
-  for (const name of readdirSync(join(root, 'calico'), { recursive: true, encoding: 'utf8' })) {
-    const key = `/calico/${name}`;
-    if (KINDS.test(key) && statSync(root + key).isFile())
-      values.set(key, readFileSync(root + key, 'utf8').trimEnd());
-  }
-  return values;
+/** A directory of the file datastore, read and written as files. */
+export function fileStage(root: string): Stage {
+  return {
+    url: `file://${root}`,
+    layDown({ put = {}, del = [] }) {
+      for (const [key, value] of Object.entries(put)) {
+        mkdirSync(dirname(root + key), { recursive: true });
+        writeFileSync(root + key, value);
+      }
+      for (const key of del) rmSync(root + key, { force: true });
+    },
+    values() {
+      const values = new Map<string, string>();
+      if (!existsSync(join(root, 'calico'))) return values;
+      for (const name of readdirSync(join(root, 'calico'), { recursive: true, encoding: 'utf8' })) {
+        const key = `/calico/${name}`;
+        if (statSync(root + key).isFile()) values.set(key, readFileSync(root + key, 'utf8').trimEnd());
+      }
+      return values;
+    },
+  };
 }
 
 function steady(text: string): string {
