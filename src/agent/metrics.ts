@@ -1,9 +1,17 @@
 /** Prometheus' view of an agent: the data plane's counters under their own names, and the agent's state. */
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
-import type { AgentStatus } from './status.ts';
+import type { AgentPeerStatus, AgentStatus } from './status.ts';
+
+/** What metrics need of a status; that of `tunnel run` has it too. */
+type MeasuredStatus = Pick<AgentStatus, 'state' | 'entries' | 'routes' | 'counters'> & {
+  readonly peers: readonly Pick<AgentPeerStatus, 'address' | (typeof PEER_COUNTERS)[number]>[];
+};
 
 /** The text that a scrape gets; `status` is asked anew each time. */
-export function createMetrics(status: () => AgentStatus): { text(): Promise<string>; readonly type: string } {
+export function createMetrics(status: () => MeasuredStatus): {
+  text(): Promise<string>;
+  readonly type: string;
+} {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const state = new Gauge({
@@ -14,7 +22,7 @@ export function createMetrics(status: () => AgentStatus): { text(): Promise<stri
   });
   const table = new Gauge({
     name: 'tortie_table_size',
-    help: 'Rows: forwarding entries, host routes, peers',
+    help: 'Rows: forwarding entries, host routes (of `tunnel run`: those followed), peers',
     labelNames: ['table'],
     registers: [registry],
   });
@@ -33,7 +41,7 @@ export function createMetrics(status: () => AgentStatus): { text(): Promise<stri
 }
 
 /** Counters that live elsewhere are printed as they are: copying them into prom-client's own would say nothing more. */
-function counterLines(status: AgentStatus): string {
+function counterLines(status: MeasuredStatus): string {
   return Object.entries(status.counters)
     .map(([name, value]) => `# TYPE tortie_${name} counter\ntortie_${name} ${value}\n`)
     .join('');
@@ -48,7 +56,7 @@ const PEER_COUNTERS = [
   'inboundDrops',
 ] as const;
 
-function peerLines(status: AgentStatus): string {
+function peerLines(status: MeasuredStatus): string {
   return PEER_COUNTERS.map((field) => {
     const name = `tortie_peer_${field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`;
     const lines = status.peers.map((peer) => `${name}{peer="${peer.address}"} ${peer[field]}\n`);

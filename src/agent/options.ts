@@ -74,9 +74,7 @@ export function socketPath(runDirectory: string, node: string): string {
 /** @throws UsageError that names the flag or variable */
 export function parseAgentOptions(flags: NodeRunFlags, env: NodeJS.ProcessEnv): AgentOptions {
   const method = flags.ipAutodetectionMethod ?? (env.IP_AUTODETECTION_METHOD || undefined) ?? 'first-found';
-  const device = flags.device ?? DEFAULT_DEVICE;
-  if (!DEVICE_NAME.test(device))
-    throw new UsageError(`--device: expected an interface name of up to 15 characters, got "${device}"`);
+  const device = deviceNameOf(flags.device);
   return {
     node: nodeNameOf(flags.name, env),
     address: addressSource(flags.ip ?? env.IP ?? ''),
@@ -91,6 +89,13 @@ export function parseAgentOptions(flags: NodeRunFlags, env: NodeJS.ProcessEnv): 
   };
 }
 
+export function deviceNameOf(flag: string | undefined): string {
+  const device = flag ?? DEFAULT_DEVICE;
+  if (!DEVICE_NAME.test(device))
+    throw new UsageError(`--device: expected an interface name of up to 15 characters, got "${device}"`);
+  return device;
+}
+
 /** calico/node: `IP=autodetect` detects at every start, an unset IP only where the resource has none. */
 function addressSource(text: string): AddressSource {
   if (text === 'autodetect') return { type: 'detect' };
@@ -101,26 +106,26 @@ function addressSource(text: string): AddressSource {
 }
 
 /** FELIX_IPINIPMTU=0 means automatic, as in Felix. 68: every IPv4 link must carry that much (RFC 791). */
-function parseMtu(text: string): number | null {
+export function parseMtu(text: string): number | null {
   if (text === '' || text === 'auto' || text === '0') return null;
   return wholeNumber('--mtu', text, 68, 65535);
 }
 
-function wholeNumber(what: string, text: string, least: number, most: number): number {
+export function wholeNumber(what: string, text: string, least: number, most: number): number {
   const value = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
   if (!(value >= least && value <= most))
     throw new UsageError(`${what}: expected a whole number from ${least} to ${most}, got "${text}"`);
   return value;
 }
 
-function oneOf<T extends string>(what: string, text: string, values: readonly T[]): T {
+export function oneOf<T extends string>(what: string, text: string, values: readonly T[]): T {
   const value = values.find((v) => v === text);
   if (value === undefined) throw new UsageError(`${what}: expected ${values.join(', ')}, got "${text}"`);
   return value;
 }
 
 /** `9091`, `:9091` or `127.0.0.1:9091`; without a host on loopback only. */
-function listenAddress(text: string): { host: string; port: number } {
+export function listenAddress(text: string): { host: string; port: number } {
   const colon = text.lastIndexOf(':');
   return {
     host: text.slice(0, Math.max(0, colon)).replace(/^\[|\]$/g, '') || '127.0.0.1',

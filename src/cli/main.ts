@@ -83,6 +83,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry & { readonly group: 
     summary: 'Show, check, release and configure addresses',
     load: () => import('./commands/ipam.ts'),
   },
+  tunnel: {
+    group: NODE,
+    summary: 'Be the tunnel device that the kernel lacks, for routes that others put on it',
+    load: () => import('./commands/tunnel.ts'),
+  },
   workload: {
     group: ADDRESSES,
     summary: 'Attach network namespaces to this node, and detach them',

@@ -30,6 +30,7 @@ const NLM_F_ACK = 0x4;
 const NLM_F_DUMP = 0x300;
 const NLM_F_REPLACE = 0x100;
 const NLM_F_CREATE = 0x400;
+const NLM_F_APPEND = 0x800;
 /** The dump was interrupted by a change and must be asked for again. */
 const NLM_F_DUMP_INTR = 0x10;
 
@@ -130,6 +131,8 @@ export interface RouteMessage {
   readonly mtu: number;
   /** One, or the paths of a multipath route; none for a blackhole. */
   readonly nextHops: readonly RouteNextHop[];
+  /** News of a route: it stands in the place of the first with its prefix, table and metric, or after all of them. */
+  readonly position?: 'replaced' | 'appended';
 }
 
 export type NetlinkMessage =
@@ -200,7 +203,12 @@ function decodeMessage(range: Range): NetlinkMessage {
       return decodeAddress(body, type === RTM_NEWADDR ? 'set' : 'deleted') ?? { kind: 'other', type };
     case RTM_NEWROUTE:
     case RTM_DELROUTE:
-      return decodeRoute(body, type === RTM_NEWROUTE ? 'set' : 'deleted') ?? { kind: 'other', type };
+      return (
+        decodeRoute(body, type === RTM_NEWROUTE ? 'set' : 'deleted', view.getUint16(start + 6, true)) ?? {
+          kind: 'other',
+          type,
+        }
+      );
     default:
       return { kind: 'other', type };
   }
@@ -240,8 +248,9 @@ function text(attribute: Range | undefined): string {
 }
 
 function decodeLink(body: Range, change: Change): LinkMessage | undefined {
-  const { view, start, end } = body;
-  if (start + IFINFO_BYTES > end) return undefined;
+  const { view, bytes, start, end } = body;
+  // A bridge tells of its ports by the same messages (AF_BRIDGE): one that leaves it is not deleted.
+  if (start + IFINFO_BYTES > end || bytes[start] !== AF_UNSPEC) return undefined;
   const flags = view.getUint32(start + 8, true);
   const attributes = attributesOf(body, start + IFINFO_BYTES);
   const info = attributes.get(IFLA_LINKINFO);
@@ -277,7 +286,7 @@ function decodeAddress(body: Range, change: Change): AddressMessage | undefined 
   };
 }
 
-function decodeRoute(body: Range, change: Change): RouteMessage | undefined {
+function decodeRoute(body: Range, change: Change, messageFlags: number): RouteMessage | undefined {
   const { view, bytes, start, end } = body;
   if (start + RTMSG_BYTES > end || bytes[start] !== AF_INET) return undefined;
   const attributes = attributesOf(body, start + RTMSG_BYTES);
@@ -297,6 +306,8 @@ function decodeRoute(body: Range, change: Change): RouteMessage | undefined {
     preferredSource: address(attributes.get(RTA_PREFSRC)),
     mtu: metrics === undefined ? 0 : integer(attributesOf(metrics, metrics.start).get(RTAX_MTU)),
     nextHops: decodeNextHops(attributes, flags),
+    ...(messageFlags & NLM_F_REPLACE ? { position: 'replaced' } : {}),
+    ...(messageFlags & NLM_F_APPEND ? { position: 'appended' } : {}),
   };
 }
 

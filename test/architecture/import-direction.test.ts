@@ -65,7 +65,12 @@ const ONLY: Readonly<Record<string, Readonly<Record<string, { file: RegExp; why:
       why: 'store/open.ts is where a datastore is put together: the first writer loads the lock there',
     },
   },
-  host: { control: { file: /^control\/ports\.ts$/, why: 'host implements the ports, it does not decide' } },
+  host: {
+    control: {
+      file: /^control\/(ports|kernel-tables)\.ts$/,
+      why: 'host implements the ports, it does not decide',
+    },
+  },
 };
 
 /** Modules from outside that only some folders may load. */

@@ -3,6 +3,7 @@ import { askUnix } from '../../agent/http.ts';
 import { nodeNameOf, runDirectoryOf, socketPath } from '../../agent/options.ts';
 import { type AgentPeerStatus, type AgentStatus, STATUS_VERSION } from '../../agent/status.ts';
 import { FailedError, UnavailableError } from '../../base/errors.ts';
+import { plainTable } from '../output/plain-table.ts';
 
 export async function nodeStatus(flags: { name?: string; json?: true }): Promise<number> {
   const node = nodeNameOf(flags.name, process.env);
@@ -58,12 +59,5 @@ function peerTable(peers: readonly AgentPeerStatus[]): string[] {
     String(peer.outboundDrops + peer.inboundDrops),
     peer.pathMtu === null ? '-' : String(peer.pathMtu),
   ]);
-  const table = [['NODE', 'ADDRESS', 'TRANSPORT', 'OUT', 'IN', 'DROPS', 'PATH-MTU'], ...rows];
-  const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
-  return table.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('   ')
-      .trimEnd(),
-  );
+  return plainTable(['NODE', 'ADDRESS', 'TRANSPORT', 'OUT', 'IN', 'DROPS', 'PATH-MTU'], rows);
 }

@@ -178,7 +178,8 @@ test.each([
     },
   ],
 ])('what is asked for a route is what the kernel would say: %s', (_name, route) => {
-  expect(decodeNetlink(encodeRoute(route, 7))).toEqual([route]);
+  const position = route.change === 'set' ? { position: 'replaced' } : {};
+  expect(decodeNetlink(encodeRoute(route, 7))).toEqual([{ ...route, ...position }]);
 });
 
 test('requests, byte by byte', () => {

@@ -1,0 +1,76 @@
+/** What `tortie tunnel run` is told: by flags only, since it serves whoever puts routes on its device. */
+import { join } from 'node:path';
+import { UsageError } from '../base/errors.ts';
+import { type Ipv4, parseIpv4 } from '../ip/ipv4.ts';
+import { hostPrefix, type Prefix, parsePrefix, prefixOf } from '../ip/prefix.ts';
+import {
+  DEFAULT_UDP_PORT,
+  deviceNameOf,
+  listenAddress,
+  oneOf,
+  parseMtu,
+  runDirectoryOf,
+  wholeNumber,
+} from './options.ts';
+
+export interface TunnelRunFlags {
+  readonly device?: string;
+  readonly local?: string;
+  readonly mtu?: string;
+  readonly allow?: string;
+  readonly transport?: string;
+  readonly udpPort?: string;
+  readonly metrics?: string;
+}
+
+export interface TunnelOptions {
+  readonly device: string;
+  /** Source of the outer header, and the only address that we take packets at; null: whatever the kernel says. */
+  readonly local: Ipv4 | null;
+  /** null: automatic for a device that we make, and none of our business for one that is there. */
+  readonly mtu: number | null;
+  readonly allow: readonly Prefix[];
+  readonly transport: 'ipip' | 'udp' | 'auto';
+  readonly udpPort: number;
+  readonly metrics: { readonly host: string; readonly port: number } | null;
+  readonly runDirectory: string;
+}
+
+export function tunnelSocketPath(runDirectory: string, device: string): string {
+  return join(runDirectory, `tunnel-${device}.sock`);
+}
+
+/** @throws UsageError that names the flag */
+export function parseTunnelOptions(flags: TunnelRunFlags, env: NodeJS.ProcessEnv): TunnelOptions {
+  return {
+    device: deviceNameOf(flags.device),
+    local: localAddress(flags.local),
+    mtu: parseMtu(flags.mtu ?? ''),
+    allow: allowed(flags.allow),
+    transport: oneOf('--transport', flags.transport ?? 'ipip', ['ipip', 'udp', 'auto']),
+    udpPort: wholeNumber('--udp-port', flags.udpPort ?? String(DEFAULT_UDP_PORT), 1, 65535),
+    metrics: flags.metrics === undefined ? null : listenAddress(flags.metrics),
+    runDirectory: runDirectoryOf(env),
+  };
+}
+
+function localAddress(text: string | undefined): Ipv4 | null {
+  if (text === undefined) return null;
+  const address = parseIpv4(text);
+  if (address === undefined) throw new UsageError(`--local: expected an IPv4 address, got "${text}"`);
+  return address;
+}
+
+function allowed(text: string | undefined): Prefix[] {
+  if (text === undefined) return [];
+  if (text === 'any') return [prefixOf(0, 0)];
+  return text.split(',').map((word) => {
+    const address = parseIpv4(word);
+    const prefix = address === undefined ? parsePrefix(word) : hostPrefix(address);
+    if (!prefix)
+      throw new UsageError(`--allow: expected 'any' or CIDR[,…] without host bits, got "${word}"`, {
+        hint: 'for example --allow 10.0.0.0/16,192.0.2.7',
+      });
+    return prefix;
+  });
+}

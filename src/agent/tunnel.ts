@@ -1,0 +1,330 @@
+/**
+ * `tortie tunnel run`: the device alone, for whoever puts routes on it. Composition root and lifecycle.
+ *
+ * Theory of operation. Routes are followed first, so that the data plane has its table a moment after it starts;
+ * the device gets its carrier when the data plane opens it, and keeps its routes when we stop. From then on:
+ *
+ *     rtnetlink -> RouteFollower -> RouteForwarding (marks, compares) -> one change at a time -> DataPlane
+ *
+ * Messages that arrive while a change is being laid are gathered into the next one. The device is followed by its
+ * index, so a new name does not matter. Where it is deleted the packet threads end, and the data plane is started
+ * again, which makes the device anew; whoever owns the routes puts them back.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Clock } from '../base/clock.ts';
+import { UnavailableError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { KernelChange, KernelTables } from '../control/kernel-tables.ts';
+import { describeOperation, RouteForwarding } from '../control/route-forwarding.ts';
+import { output } from '../host/commands.ts';
+import { RouteFollower } from '../host/route-follower.ts';
+import { writeSysctl } from '../host/sysctl.ts';
+import { flockLock } from '../io/file-lock.ts';
+import { formatIpv4 } from '../ip/ipv4.ts';
+import { type OverlayMtu, overlayMtu, type UnderlayMtu } from '../ip/mtu.ts';
+import type { DataPlane, DataPlaneOptions } from './data-plane.ts';
+import { serveTcp, serveUnix } from './http.ts';
+import { createMetrics } from './metrics.ts';
+import { type TunnelOptions, tunnelSocketPath } from './tunnel-options.ts';
+import {
+  TUNNEL_STATUS_VERSION,
+  type TunnelPeerStatus,
+  type TunnelStatus,
+  tunnelWarnings,
+} from './tunnel-status.ts';
+
+/** How soon a data plane that ended is started again. */
+const RESTART_MS = 500;
+/** Where the underlay is not known yet: what Calico sets for 1500. */
+const USUAL_OVERLAY_MTU = 1480;
+
+export interface TunnelParts {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  startDataPlane(options: DataPlaneOptions): Promise<DataPlane>;
+}
+
+/** Runs until the signal aborts; resolves when everything is stopped. */
+export async function runTunnel(
+  options: TunnelOptions,
+  parts: TunnelParts,
+  signal: AbortSignal,
+): Promise<void> {
+  const tunnel = new Tunnel(options, parts, signal);
+  try {
+    await tunnel.start();
+    await tunnel.untilStopped();
+  } finally {
+    await tunnel.stop();
+  }
+}
+
+class Tunnel {
+  readonly #options: TunnelOptions;
+  readonly #parts: TunnelParts;
+  readonly #signal: AbortSignal;
+  readonly #startedAt: string;
+  /** What stops the things that were started, the newest last. */
+  readonly #stoppers: (() => Promise<void> | void)[] = [];
+  readonly #forwarding: RouteForwarding;
+  readonly #follower: RouteFollower;
+  #dataPlane: DataPlane | undefined;
+  #revision = 0;
+  #laying = false;
+  #changed = false;
+  #lastChange: TunnelStatus['lastChange'] = null;
+  #problem: string | null = null;
+
+  constructor(options: TunnelOptions, parts: TunnelParts, signal: AbortSignal) {
+    this.#options = options;
+    this.#parts = parts;
+    this.#signal = signal;
+    this.#startedAt = new Date(parts.clock.wallMs()).toISOString();
+    this.#forwarding = new RouteForwarding({
+      local: options.local,
+      allow: options.allow,
+      transport: options.transport === 'udp' ? 'udp' : 'ipip',
+      udpPort: options.udpPort,
+    });
+    this.#follower = new RouteFollower({
+      clock: parts.clock,
+      logger: parts.logger,
+      onTables: (tables) => this.#onTables(tables),
+      onChanges: (changes) => this.#onChanges(changes),
+    });
+    this.#stoppers.push(() => this.#follower.stop());
+  }
+
+  async start(): Promise<void> {
+    mkdirSync(this.#options.runDirectory, { recursive: true, mode: 0o755 });
+    this.#takeLock();
+    await this.#serve();
+    this.#follower.start();
+    this.#stoppers.push(() => this.#dataPlane?.stop());
+    await this.#startDataPlane();
+  }
+
+  untilStopped(): Promise<void> {
+    if (this.#signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+  }
+
+  async stop(): Promise<void> {
+    for (const stop of this.#stoppers.reverse()) {
+      try {
+        await stop();
+      } catch (error) {
+        this.#parts.logger.error({ error }, 'stopping a part of the tunnel failed');
+      }
+    }
+    this.#stoppers.length = 0;
+  }
+
+  #takeLock(): void {
+    const { runDirectory, device } = this.#options;
+    const path = join(runDirectory, `tunnel-${device}.lock`);
+    const lock = flockLock.tryAcquire(path);
+    if (!lock) {
+      const holder = flockLock.holder(path) ?? 'another process';
+      throw new UnavailableError(
+        'ERR_TUNNEL_RUNNING',
+        `${device} is already served on this host: ${holder}`,
+        {
+          hint: 'stop that one first, or run this one with another --device',
+        },
+      );
+    }
+    this.#stoppers.push(() => lock.release());
+  }
+
+  async #serve(): Promise<void> {
+    const { runDirectory, device, metrics } = this.#options;
+    const status = () => this.#status();
+    const json = () => ({ type: 'application/json', body: `${JSON.stringify(status())}\n` });
+    const socket = await serveUnix(tunnelSocketPath(runDirectory, device), { '/v1/status': json });
+    this.#stoppers.push(() => socket.close());
+    if (!metrics) return;
+    const exporter = createMetrics(status);
+    const server = await serveTcp(metrics.host, metrics.port, {
+      '/metrics': async () => ({ type: exporter.type, body: await exporter.text() }),
+    });
+    this.#parts.logger.info({ host: metrics.host, port: server.port }, 'metrics are served');
+    this.#stoppers.push(() => server.close());
+  }
+
+  async #startDataPlane(): Promise<void> {
+    const { device, transport, udpPort } = this.#options;
+    const { logger } = this.#parts;
+    const adopted = this.#forwarding.linkNamed(device) !== undefined;
+    let started: DataPlane | undefined;
+    started = await this.#parts.startDataPlane({
+      device,
+      transport,
+      udpPort,
+      logger,
+      holdUnrouted: true,
+      onExit: (error) => {
+        if (started && started === this.#dataPlane) void this.#restart(started, error);
+      },
+    });
+    try {
+      await this.#setUp(started, adopted);
+    } catch (error) {
+      await started.stop();
+      throw error;
+    }
+    const { entryCount, routeCount } = this.#forwarding;
+    logger.info({ device, adopted, entries: entryCount, routes: routeCount }, 'the tunnel runs');
+    this.#dataPlane = started;
+    this.#lay();
+  }
+
+  async #setUp(dataPlane: DataPlane, adopted: boolean): Promise<void> {
+    const { mtu } = this.#options;
+    this.#forwarding.setDevice(dataPlane.device.index);
+    this.#forwarding.drain();
+    await dataPlane.replace(this.#forwarding.config(++this.#revision));
+    if (mtu !== null) await this.#setMtu(mtu);
+    else if (!adopted) await this.#setMtu(this.#automaticMtu());
+    this.#loosenReversePathFilter();
+  }
+
+  /** A packet thread ended, most likely because the device was deleted. */
+  async #restart(ended: DataPlane, error: Error): Promise<void> {
+    const { clock, logger } = this.#parts;
+    this.#problem = error.message;
+    logger.error({ error }, 'the data plane ended and is started again');
+    this.#dataPlane = undefined;
+    await ended.stop();
+    while (!this.#signal.aborted) {
+      try {
+        await clock.sleep(RESTART_MS, this.#signal);
+        await this.#startDataPlane();
+        this.#problem = null;
+        return;
+      } catch (failure) {
+        if (this.#signal.aborted) return;
+        this.#problem = (failure as Error).message;
+        logger.error({ error: failure }, 'the data plane does not start');
+      }
+    }
+  }
+
+  #automaticMtu(): number {
+    const underlay = this.#forwarding.defaultMtu();
+    const transport = this.#options.transport === 'ipip' ? 'ipip' : 'udp';
+    return underlay === undefined
+      ? USUAL_OVERLAY_MTU
+      : (overlayMtu(underlay as UnderlayMtu, transport) satisfies OverlayMtu);
+  }
+
+  async #setMtu(mtu: number): Promise<void> {
+    await output(['ip', 'link', 'set', 'dev', this.#options.device, 'mtu', String(mtu)]);
+  }
+
+  /** Best effort: in a container /proc/sys may be read-only, and then the status warns. */
+  #loosenReversePathFilter(): void {
+    const name = `net/ipv4/conf/${this.#options.device}/rp_filter`;
+    try {
+      writeSysctl(name, '2');
+    } catch (error) {
+      this.#parts.logger.warn({ error }, `${name} could not be set to 2`);
+    }
+  }
+
+  #onTables(tables: KernelTables): void {
+    this.#forwarding.replace(tables);
+    this.#lay();
+  }
+
+  #onChanges(changes: readonly KernelChange[]): void {
+    for (const change of changes) if (this.#forwarding.apply(change) === 'drifted') this.#follower.doubt();
+    this.#lay();
+  }
+
+  /** Brings the data plane up to date; one change at a time. */
+  #lay(): void {
+    this.#changed = true;
+    if (this.#laying || !this.#dataPlane) return;
+    this.#laying = true;
+    void this.#layAll()
+      .catch((error: Error) => {
+        // A data plane that ended is started again with a snapshot; while it runs, a change cannot fail.
+        this.#parts.logger.error({ error }, 'a change could not be laid');
+      })
+      .finally(() => {
+        this.#laying = false;
+        if (this.#changed && this.#dataPlane) this.#lay();
+      });
+  }
+
+  async #layAll(): Promise<void> {
+    while (this.#changed) {
+      const dataPlane = this.#dataPlane;
+      if (!dataPlane) return;
+      this.#changed = false;
+      const operations = this.#forwarding.drain();
+      if (operations.length === 0) continue;
+      const revision = ++this.#revision;
+      if ((await dataPlane.change({ revision, operations })) === 'gap')
+        await dataPlane.replace(this.#forwarding.config(revision));
+      const what = operations.map(describeOperation).find((text) => text !== undefined);
+      if (what === undefined) continue;
+      const at = new Date(this.#parts.clock.wallMs()).toISOString();
+      this.#lastChange = { at, what, operations: operations.length };
+    }
+  }
+
+  #status(): TunnelStatus {
+    const { device: wanted, local, transport } = this.#options;
+    const dataPlane = this.#dataPlane;
+    const link = dataPlane && this.#forwarding.link(dataPlane.device.index);
+    const counters = dataPlane?.counters() ?? {};
+    const warnings = tunnelWarnings({
+      wanted,
+      device: link,
+      underlay: this.#forwarding.underlayLinks(),
+      disputed: this.#forwarding.disputed(),
+      looped: counters.outbound_drop_loop_nested_packets ?? 0,
+    });
+    return {
+      version: TUNNEL_STATUS_VERSION,
+      pid: process.pid,
+      state: dataPlane && link ? 'running' : this.#problem ? 'degraded' : 'starting',
+      startedAt: this.#startedAt,
+      device: {
+        name: link?.name ?? wanted,
+        wanted,
+        index: link?.index ?? null,
+        mtu: link?.mtu ?? null,
+        up: link?.up ?? false,
+        carrier: link?.running ?? false,
+      },
+      local: local === null ? null : formatIpv4(local),
+      transport,
+      routes: this.#forwarding.routeCount,
+      entries: this.#forwarding.entryCount,
+      revision: dataPlane?.revision ?? 0,
+      lastChange: this.#lastChange,
+      dumps: this.#follower.dumps,
+      overruns: this.#follower.overruns,
+      peers: this.#peers(),
+      counters,
+      warnings: this.#problem ? [this.#problem, ...warnings] : warnings,
+    };
+  }
+
+  /** Those that we send to, and of the others those that we heard from. */
+  #peers(): TunnelPeerStatus[] {
+    return (this.#dataPlane?.peers() ?? []).flatMap((counters) => {
+      const transport = this.#forwarding.transportTo(counters.address);
+      const idle = counters.inboundPackets + counters.inboundDrops === 0;
+      return transport === 'none' && idle
+        ? []
+        : [{ ...counters, address: formatIpv4(counters.address), transport }];
+    });
+  }
+}

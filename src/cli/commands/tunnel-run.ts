@@ -1,0 +1,27 @@
+/** `tortie tunnel run`: the composition root of a device without a datastore. */
+import { createLogger } from '../../agent/log.ts';
+import { runTunnel } from '../../agent/tunnel.ts';
+import { parseTunnelOptions, type TunnelRunFlags } from '../../agent/tunnel-options.ts';
+import { systemClock } from '../../base/clock.ts';
+import { CAPABILITY, keepOnlyCapabilities } from '../../io/capabilities.ts';
+
+export async function tunnelRun(flags: TunnelRunFlags & { readonly logLevel: string }): Promise<number> {
+  const options = parseTunnelOptions(flags, process.env);
+  // Before anything is opened: this process is replaced by one that may do no more than it needs.
+  keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW]);
+  const logger = createLogger(flags.logLevel, { tunnel: options.device });
+  const stop = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const)
+    process.once(name, () => stop.abort(new Error(`got ${name}`)));
+  await runTunnel(
+    options,
+    {
+      clock: systemClock,
+      logger,
+      startDataPlane: async (parts) => (await import('../../agent/data-plane.ts')).startDataPlane(parts),
+    },
+    stop.signal,
+  );
+  logger.info({}, 'the tunnel has stopped; its device and the routes on it stay');
+  return 0;
+}
