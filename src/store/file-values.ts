@@ -49,9 +49,9 @@ let scratch = Buffer.allocUnsafe(64 * 1024);
 
 /**
  * The file's bytes, valid until the next call; undefined where there is no such regular file. A symbolic
- * link is not followed and a FIFO is not waited for: neither is a value.
+ * link is not followed, and nobody waits for a FIFO's writer.
  */
-function readBytes(path: string): Uint8Array | undefined {
+function readBytes(path: string): Buffer | undefined {
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
@@ -63,9 +63,10 @@ function readBytes(path: string): Uint8Array | undefined {
     let length = 0;
     for (;;) {
       const count = readSync(fd, scratch, length, scratch.length - length, null);
-      if (count === 0) return scratch.subarray(0, length);
       length += count;
-      if (length === scratch.length) scratch = Buffer.concat([scratch, Buffer.allocUnsafe(scratch.length)]);
+      // A regular file gives less than was asked for only at its end.
+      if (length < scratch.length) return scratch.subarray(0, length);
+      scratch = Buffer.concat([scratch, Buffer.allocUnsafe(scratch.length)]);
     }
   } catch (error) {
     if (errnoOf(error) === 'EISDIR') return undefined;
@@ -75,11 +76,9 @@ function readBytes(path: string): Uint8Array | undefined {
   }
 }
 
-function parseIndex(bytes: Uint8Array | undefined): IndexEntry | undefined {
+function parseIndex(bytes: Buffer | undefined): IndexEntry | undefined {
   if (!bytes) return undefined;
-  const match = /^\{"revision":"(\d{1,15})","sha256":"([0-9a-f]{64})"\}\n$/.exec(
-    Buffer.from(bytes).toString('latin1'),
-  );
+  const match = /^\{"revision":"(\d{1,15})","sha256":"([0-9a-f]{64})"\}\n$/.exec(bytes.toString('latin1'));
   return match ? { revision: Number(match[1]), sha256: match[2]! } : undefined;
 }
 
@@ -87,7 +86,7 @@ export function readSeen(root: string, key: string): Seen {
   const index = parseIndex(readBytes(indexPath(root, key)));
   const bytes = readBytes(valuePath(root, key));
   if (!bytes) return { key, value: undefined, sha256: undefined, index };
-  return { key, value: Buffer.from(bytes).toString('utf8'), sha256: sha256(bytes), index };
+  return { key, value: bytes.toString('utf8'), sha256: sha256(bytes), index };
 }
 
 /** Every key below `prefix` that has a value or an index, in no particular order. */
