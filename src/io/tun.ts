@@ -155,7 +155,7 @@ function attachFailed(name: string, errno: number): Error {
     );
   if (errno === EBUSY)
     return new UnavailableError('ERR_DEVICE_BUSY', `the TUN device ${name} is in another process's hands`, {
-      hint: 'is another agent running? `tortie node status`, or choose a name with --device',
+      hint: 'who has it: `tortie node status`, `tortie tunnel status`; or choose a name with --device',
     });
   if (errno === EINVAL)
     return new UnavailableError(
