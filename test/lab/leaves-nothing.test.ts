@@ -2,9 +2,11 @@
  * `lab down` leaves the machine as it was before `up`, however the lab ended. Each case runs in mounts,
  * processes and a network of its own, so that what is compared is all there is, and nobody else's work shows.
  */
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { labUnavailable, MAIN, runCommand } from '../helpers/lab.ts';
 
+const EXAMPLES = join(import.meta.dirname, '../../examples');
 const TORTIE = `${process.execPath} ${MAIN}`;
 
 /** What is compared: namespaces, links, rules, processes (zombies of this very script are none), mounts, files of ours. */
@@ -45,6 +47,14 @@ describe.skipIf(labUnavailable)(`leaves nothing${labUnavailable ? ` (${labUnavai
     const { before, after, log } = await around(`
       ${TORTIE} lab up --name gone; ip netns list | grep -c tortie-gone-; ${TORTIE} lab down gone`);
     expect(log).toContain('\n11\n');
+    expect(after).toBe(before);
+  });
+
+  test('up and down on etcd, one member killed', async () => {
+    const { before, after, log } = await around(`
+      ${TORTIE} lab up ${EXAMPLES}/two-az-etcd.yaml --name gone; ip -o link | grep -c ' tm-'
+      read -r pid _ < /run/tortie/labs/gone/etcd/etcd1.pid; kill -9 "$pid"; ${TORTIE} lab down gone`);
+    expect(log).toMatch(/^1$/m);
     expect(after).toBe(before);
   });
 
