@@ -5,7 +5,14 @@ import { type Clock, poll } from '../base/clock.ts';
 import { FailedError } from '../base/errors.ts';
 import { HOST_INTERFACE } from './host-plan.ts';
 import { type LabPaths, namespaceName } from './names.ts';
-import { formatProcessId, type ProcessId, runningProcess, startDetached } from './processes.ts';
+import {
+  endProcesses,
+  formatProcessId,
+  isIn,
+  type ProcessId,
+  runningProcess,
+  startDetached,
+} from './processes.ts';
 import type { LabNode, Topology } from './topology.ts';
 
 /** An agent answers within a second on an idle machine; on a loaded one with many nodes, in tens. */
@@ -36,9 +43,20 @@ export function runningAgent(paths: LabPaths, node: string): ProcessId | undefin
 }
 
 /** Starts the agents that do not run. @returns the nodes that got one */
-export async function startAgents(setting: AgentSetting): Promise<string[]> {
+export async function startAgents(setting: AgentSetting, clock: Clock): Promise<string[]> {
   const { topology, paths } = setting;
-  const dead = topology.nodes.filter((node) => !runningAgent(paths, node.name));
+  const running = topology.nodes.flatMap(({ name }) => {
+    const id = runningAgent(paths, name);
+    return id ? [{ name, id, inPlace: isIn(id, namespaceName(topology.name, name)) }] : [];
+  });
+  // Their namespace lost its name (or, without root, its holder) and was made anew: they serve nobody.
+  await endProcesses(
+    running.flatMap(({ id, inPlace }) => (inPlace ? [] : [id])),
+    clock,
+  );
+  const dead = topology.nodes.filter(
+    (node) => !running.some(({ name, inPlace }) => inPlace && name === node.name),
+  );
   await Promise.all(
     dead.map(async (node) => {
       mkdirSync(paths.runDirectory(node.name), { recursive: true });

@@ -5,10 +5,10 @@ import { FailedError } from '../base/errors.ts';
 import type { LabContext } from './lab.ts';
 import { withLabLock } from './lock.ts';
 import { machineDevice } from './management.ts';
-import { NETNS_ETC_DIRECTORY, namespaceName } from './names.ts';
+import { type LabPaths, labPaths, NETNS_ETC_DIRECTORY, namespaceName } from './names.ts';
 import { forgetNamespaceMount } from './namespace-mount.ts';
 import { existingNamespaces, removeMachineLink, removeNamespaces } from './network.ts';
-import { endProcesses, processesIn } from './processes.ts';
+import { endProcesses, type ProcessId, processesIn, runningProcess } from './processes.ts';
 import { labNames, namespacesOfOthers, readRecord, removeIfEmpty, removeState } from './record.ts';
 
 /** A process may fork while we look; beyond this many rounds somebody keeps starting new ones. */
@@ -20,7 +20,7 @@ export async function takeDown(lab: string, context: LabContext): Promise<boolea
   const found = await withLabLock(context, lab, async () => {
     const namespaces = namespacesOf(lab, labsDirectory);
     const hasState = labNames(labsDirectory).includes(lab);
-    await endEverything(namespaces, context);
+    await endEverything(lab, namespaces, context);
     await removeMachineLink(machineDevice(lab), context.echo);
     await removeNamespaces(namespaces, context.echo);
     for (const namespace of namespaces)
@@ -48,6 +48,14 @@ function namespacesOf(lab: string, labsDirectory: string): readonly string[] {
   return [...new Set(ours)];
 }
 
+function recordedProcesses({ directory }: LabPaths): ProcessId[] {
+  const agents = entries(join(directory, 'nodes')).map((node) => join('nodes', node, 'agent.pid'));
+  const members = entries(join(directory, 'etcd')).map((file) => join('etcd', file));
+  return [...agents, ...members]
+    .filter((file) => file.endsWith('.pid'))
+    .flatMap((file) => runningProcess(join(directory, file)) ?? []);
+}
+
 function entries(directory: string): string[] {
   try {
     return readdirSync(directory);
@@ -56,7 +64,13 @@ function entries(directory: string): string[] {
   }
 }
 
-async function endEverything(namespaces: readonly string[], { clock }: LabContext): Promise<void> {
+async function endEverything(
+  lab: string,
+  namespaces: readonly string[],
+  { clock, labsDirectory }: LabContext,
+): Promise<void> {
+  // Those whose namespace is not to be found any more are known by their pid files.
+  await endProcesses(recordedProcesses(labPaths(labsDirectory, lab)), clock);
   let left: { readonly pid: number }[] = [];
   for (let round = 0; round < END_ROUNDS; round++) {
     const processes = processesIn(namespaces);

@@ -7,7 +7,7 @@ import type { Prefix } from '../ip/prefix.ts';
 import { callersEnvironment, logTail } from './agents.ts';
 import { memberAddress } from './management.ts';
 import { type LabPaths, namespaceName } from './names.ts';
-import { formatProcessId, runningProcess, startDetached } from './processes.ts';
+import { endProcesses, formatProcessId, isIn, runningProcess, startDetached } from './processes.ts';
 import { runProgram } from './program.ts';
 import { MEMBERS } from './topology.ts';
 
@@ -31,9 +31,17 @@ export interface MembersSetting {
 }
 
 /** Starts the members that do not run. @returns their names */
-export async function startMembers(setting: MembersSetting): Promise<string[]> {
+export async function startMembers(setting: MembersSetting, clock: Clock): Promise<string[]> {
   const { lab, paths, env } = setting;
-  const dead = MEMBERS.filter((member) => !runningProcess(paths.memberPid(member)));
+  const running = MEMBERS.flatMap((member) => {
+    const id = runningProcess(paths.memberPid(member));
+    return id ? [{ member, id, inPlace: isIn(id, namespaceName(lab, member)) }] : [];
+  });
+  await endProcesses(
+    running.flatMap(({ id, inPlace }) => (inPlace ? [] : [id])),
+    clock,
+  );
+  const dead = MEMBERS.filter((name) => !running.some(({ member, inPlace }) => inPlace && member === name));
   if (dead.length) await runProgram('etcd', ['--version']); // names the package where it is missing
   await Promise.all(
     dead.map(async (member) => {

@@ -18,6 +18,8 @@
  * fabric's end of the nodes' links and at both workloads, and compares what they looked like with what the
  * resources and the fabric demand (expected.ts), which is worked out without any code of the agent's.
  *
+ * Without root, a command runs itself again in namespaces of its user's own (rootless.ts), and all of this there.
+ *
  * Every name carries the lab's, so that labs do not meet: namespaces `tortie-LAB-HOST`, state in
  * `/run/tortie/labs/LAB`, one lock per lab. Nothing is made outside of these, `/etc/netns/tortie-LAB-HOST`
  * and the namespaces themselves.

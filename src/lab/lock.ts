@@ -9,23 +9,28 @@ import { labPaths } from './names.ts';
 /** As long as an `up` of a large lab on a slow machine may take. */
 const DEADLINE_MS = 120_000;
 
-export async function withLabLock<T>(
+export function withLabLock<T>(context: LabContext, lab: string, work: () => Promise<T>): Promise<T> {
+  return withLock(labPaths(context.labsDirectory, lab).lock, `the lab ${lab}`, context, work);
+}
+
+/** `what` is what the lock protects, for messages. */
+export async function withLock<T>(
+  path: string,
+  what: string,
   { labsDirectory, clock, progress }: LabContext,
-  lab: string,
   work: () => Promise<T>,
 ): Promise<T> {
-  const path = labPaths(labsDirectory, lab).lock;
   let told = false;
   const held = await poll(clock, DEADLINE_MS, 50, async () => {
     mkdirSync(labsDirectory, { recursive: true });
     const lock = flockLock.tryAcquire(path);
     if (!lock && !told)
-      progress(`waiting for ${flockLock.holder(path) ?? 'another process'} to be done with ${lab}`);
+      progress(`waiting for ${flockLock.holder(path) ?? 'another process'} to be done with ${what}`);
     told ||= !lock;
     return lock;
   });
   if (!held)
-    throw new FailedError('ERR_LAB_LOCKED', `the lab ${lab} is being changed by ${flockLock.holder(path)}`, {
+    throw new FailedError('ERR_LAB_LOCKED', `${what} is being changed by ${flockLock.holder(path)}`, {
       hint: 'wait for it, or end that process',
     });
   try {

@@ -52,7 +52,12 @@ export function labPaths(labsDirectory: string, lab: string): LabPaths {
   };
 }
 
+/** Tells a command that runs as root of a user namespace where its user has the labs (rootless.ts). */
+export const LABS_DIRECTORY_VARIABLE = 'TORTIE_LABS_DIRECTORY';
+
 /** `/run/tortie/labs`; without root, below `$XDG_RUNTIME_DIR`. */
 export function labsDirectory(env: NodeJS.ProcessEnv, uid: number): string {
+  const outside = env[LABS_DIRECTORY_VARIABLE];
+  if (outside) return outside;
   return uid === 0 || !env.XDG_RUNTIME_DIR ? '/run/tortie/labs' : join(env.XDG_RUNTIME_DIR, 'tortie/labs');
 }

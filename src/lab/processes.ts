@@ -79,6 +79,11 @@ export function processesIn(namespaces: readonly string[]): ProcessId[] {
     .flatMap((name) => (inodes.has(networkNamespaceOf(name)) ? (identify(Number(name)) ?? []) : []));
 }
 
+/** False also where the namespace is gone, or is another one of the same name by now. */
+export function isIn(id: ProcessId, namespace: string): boolean {
+  return networkNamespaceOf(`${id.pid}`) === inodeOf(namespace);
+}
+
 function inodeOf(namespace: string): string | undefined {
   try {
     return `net:[${statSync(namespacePath(namespace)).ino}]`;

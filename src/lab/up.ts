@@ -1,8 +1,8 @@
 /** `lab up`: makes a lab, or puts right what is missing of one. lab.ts has the steps. */
-import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { FailedError, UnavailableError } from '../base/errors.ts';
+import { FailedError } from '../base/errors.ts';
 import { formatPrefix, type Prefix, parsePrefix } from '../ip/prefix.ts';
 import { openDatastore } from '../store/open.ts';
 import { type AgentSetting, nodeEnvironment, startAgents, waitForAgents, waitForRevision } from './agents.ts';
@@ -14,6 +14,7 @@ import { labPaths } from './names.ts';
 import { noteNamespaceMount } from './namespace-mount.ts';
 import { existingNamespaces, realiseNetwork } from './network.ts';
 import { type LabPlan, planLab } from './plan.ts';
+import { requireRoot, requireTunDevice } from './privileges.ts';
 import { runSuccessfully } from './program.ts';
 import {
   type KnownLab,
@@ -32,7 +33,8 @@ const APPLY_DEADLINE_MS = 60_000;
 const IN_FORCE_DEADLINE_MS = 15_000;
 
 export async function bringUp(loaded: LoadedTopology, context: LabContext): Promise<void> {
-  requirePrivileges();
+  requireRoot();
+  requireTunDevice();
   const { topology } = loaded;
   const paths = labPaths(context.labsDirectory, topology.name);
   await withLabLock(context, topology.name, async () => {
@@ -91,7 +93,7 @@ async function startDatastore(
   }
   await network;
   const setting = { lab: topology.name, paths, subnet, env };
-  const started = await startMembers(setting);
+  const started = await startMembers(setting, clock);
   await waitForMembers(setting, clock);
   return started;
 }
@@ -103,7 +105,7 @@ function managementOf({ management }: LabRecord): Prefix | null {
 /** Steps 3 to 4. */
 async function runNodes(setting: AgentSetting, plan: LabPlan, context: LabContext): Promise<void> {
   const { topology } = setting;
-  const started = await startAgents(setting);
+  const started = await startAgents(setting, context.clock);
   context.progress(`agents: ${started.length ? `started ${started.join(', ')}` : 'all run already'}`);
   await waitForAgents(setting, context.clock);
   await attachWorkloads(setting, context.echo);
@@ -195,19 +197,4 @@ async function applyManifests(
       { env: nodeEnvironment('', setting), deadlineMs: APPLY_DEADLINE_MS, echo: context.echo },
     );
   writeRecord(context.labsDirectory, name, { ...known.record, manifestsApplied: true });
-}
-
-function requirePrivileges(): void {
-  if (process.geteuid?.() !== 0)
-    throw new UnavailableError('ERR_PRIVILEGE', 'a lab needs root: it makes network namespaces and devices', {
-      hint: 'sudo tortie lab up',
-    });
-  try {
-    accessSync('/dev/net/tun', constants.R_OK | constants.W_OK);
-  } catch (cause) {
-    throw new UnavailableError('ERR_TUN_MISSING', '/dev/net/tun is missing or closed to us', {
-      cause,
-      hint: 'modprobe tun, or: mkdir -p /dev/net && mknod /dev/net/tun c 10 200',
-    });
-  }
 }

@@ -8,11 +8,16 @@ import { execInLab } from '../../lab/exec.ts';
 import type { LabContext } from '../../lab/lab.ts';
 import { labPaths, labsDirectory } from '../../lab/names.ts';
 import { requireLab, selectLab } from '../../lab/record.ts';
+import { needsHolder, runInHolder } from '../../lab/rootless.ts';
 import { labDatastore, labEnvironment } from '../../lab/store.ts';
 import { loadTopology } from '../../lab/topology-file.ts';
 import { handler, newCommand, runCommand } from '../command-line.ts';
 
 export async function run(argv: readonly string[]): Promise<number> {
+  const world = context();
+  if (needsHolder(argv, world, process.geteuid?.() ?? 0)) {
+    return runInHolder(argv, world);
+  }
   const command = newCommand(
     'lab',
     'A multi-zone cloud of network namespaces on this machine',
