@@ -30,15 +30,14 @@ export function claimBlock(
 }
 
 /** The block behind an affinity that is there, its claim finished where it was not; undefined where it is stale. */
-export function ownBlock(
+export async function ownBlock(
   ipam: IpamStore,
   node: string,
   block: Prefix,
 ): Promise<Stored<IpamBlock> | undefined> {
-  return ipam.retry(`looking at a block of ${node}`, async () => {
-    const affinity = await ipam.affinity(node, block);
-    return affinity && finishClaim(ipam, node, block, affinity);
-  });
+  if (!(await ipam.affinity(node, block))) return undefined;
+  // Begun, it is a claim like any other: a release meanwhile may have taken the affinity of a block just made.
+  return claimBlock(ipam, node, block);
 }
 
 async function finishClaim(

@@ -3,6 +3,7 @@ import type { Clock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { type Random, seededRandom } from '../../src/base/random.ts';
 import { type AddressAllocator, createAddressAllocator } from '../../src/control/address-allocator.ts';
+import { IpamStore } from '../../src/control/ipam-store.ts';
 import { formatIpv4 } from '../../src/ip/ipv4.ts';
 import { ipamProblems } from '../../src/ipam/check.ts';
 import { allocationsOf, decodeBlock } from '../../src/model/ipam-values.ts';
@@ -38,6 +39,16 @@ export class IpamFixture {
     const random = seededRandom(typeof turnOrSeed === 'number' ? turnOrSeed : 1);
     const turn = typeof turnOrSeed === 'number' ? randomTurns(random) : turnOrSeed;
     return allocatorOn(new MemoryStore(this.content, turn), random);
+  }
+
+  /** The layer below the allocator, for tests of single steps. */
+  ipam(turn?: () => Promise<void>): IpamStore {
+    const store = new MemoryStore(this.content, turn);
+    return new IpamStore({ store, clock: stillClock, random: seededRandom(1), logger: silentLogger });
+  }
+
+  async remove(key: string): Promise<void> {
+    await new MemoryStore(this.content).delete(key);
   }
 
   async put(key: string, value: string): Promise<void> {

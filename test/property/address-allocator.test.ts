@@ -1,9 +1,9 @@
 /** Many allocators on one datastore, their operations interleaved at random: what one history may not do. */
-import { setImmediate as immediate } from 'node:timers/promises';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { AddressAllocator } from '../../src/control/address-allocator.ts';
 import { formatIpv4, parseIpv4 } from '../../src/ip/ipv4.ts';
+import { inOrder } from '../helpers/interleavings.ts';
 import { IpamFixture } from '../helpers/ipam.ts';
 
 const NODES = ['node1', 'node2', 'node3'];
@@ -131,29 +131,6 @@ test('no address is given twice, and none is lost', async () => {
     { numRuns: 60 },
   );
 });
-
-/** Two processes whose datastore operations happen in the order that `schedule` says. */
-async function inOrder(
-  schedule: readonly boolean[],
-  first: (turn: () => Promise<void>) => Promise<unknown>,
-  second: (turn: () => Promise<void>) => Promise<unknown>,
-): Promise<void> {
-  // One process may have several operations under way.
-  const waiting = { true: [] as (() => void)[], false: [] as (() => void)[] };
-  const running = new Set([true, false]);
-  const turnOf = (who: boolean) => () => new Promise<void>((resolve) => waiting[`${who}`].push(resolve));
-  const finished = [
-    first(turnOf(true)).finally(() => running.delete(true)),
-    second(turnOf(false)).finally(() => running.delete(false)),
-  ];
-  for (let step = 0; running.size > 0; step++) {
-    await immediate();
-    const wanted = schedule[step] ?? step % 2 === 0;
-    const go = waiting[`${wanted}`].shift() ?? waiting[`${!wanted}`].shift();
-    go?.();
-  }
-  await Promise.all(finished);
-}
 
 const schedules = fc.array(fc.boolean(), { minLength: 40, maxLength: 40 });
 
