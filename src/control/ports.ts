@@ -127,14 +127,8 @@ export interface FailedStep {
 
 /** What the host told while we watched it. */
 export type HostEvent =
-  /** A route with our protocol number came (its text as formatRoute gives it) or went. */
-  | {
-      readonly type: 'own-route';
-      readonly change: 'set' | 'deleted';
-      /** As formatPrefix gives it. */
-      readonly prefix: string;
-      readonly text: string;
-    }
+  /** A route with our protocol number came or went. */
+  | { readonly type: 'own-route'; readonly change: 'set' | 'deleted'; readonly route: HostRoute }
   /** A link, an address or somebody else's route changed: facts and decisions may be stale. */
   | { readonly type: 'facts' };
 

@@ -24,9 +24,9 @@ import { diffAllRoutes, diffRoutes, diffSettings, formatPlan, ObservedState } fr
 import {
   type FailedStep,
   type ForeignRoute,
-  formatRoute,
   type HostEvent,
   type HostNetwork,
+  isSameRoute,
   type PlanStep,
 } from './ports.ts';
 
@@ -209,9 +209,9 @@ export class Reconciler {
 
   /** Our own changes come back as events too; only what contradicts the desired state needs a look. */
   #isDrift(event: HostEvent & { type: 'own-route' }): boolean {
-    const route = this.#desired?.routes.get(event.prefix);
+    const route = this.#desired?.routes.get(formatPrefix(event.route.prefix));
     if (event.change === 'deleted') return route !== undefined;
-    return route === undefined || formatRoute(route) !== event.text;
+    return route === undefined || !isSameRoute(route, event.route);
   }
 
   // --- the cycle ---

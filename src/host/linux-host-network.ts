@@ -1,8 +1,9 @@
 /**
  * The host's network by `ip` and `nft`.
  *
- * Theory of operation. `facts` and `observe` read JSON; `apply` turns runs of steps of one kind into one call:
- * links, addresses and routes into one `ip -batch`, packet rules into one nft transaction, sysctls into writes
+ * Theory of operation. `facts` and `observe` read `ip`'s JSON, and routes from the kernel itself, since there may be
+ * tens of thousands; `apply` turns runs of steps of one kind into one call: links and addresses into one `ip -batch`,
+ * routes into rtnetlink requests (kernel-routes.ts), packet rules into one nft transaction, sysctls into writes
  * below /proc/sys (whose old values are remembered for `--cleanup`). A batch goes on after a line that fails, and
  * `ip` says which lines these were. Whether the nftables table is still as we wrote it is known by its listing:
  * the kernel's own words of it right after the write are kept and compared.
@@ -17,16 +18,16 @@ import type {
   PacketRules,
   PlanStep,
 } from '../control/ports.ts';
-import { formatRoute, ROUTE_PROTOCOL, WORKLOAD_INTERFACE_PREFIX } from '../control/ports.ts';
+import { WORKLOAD_INTERFACE_PREFIX } from '../control/ports.ts';
 import { formatPrefix } from '../ip/prefix.ts';
 import { output, run } from './commands.ts';
-import { parseLinks, parseRoutes } from './ip-json.ts';
+import { parseLinks } from './ip-json.ts';
+import { applyRoutes, linkNames, type RouteStep, readMainTable } from './kernel-routes.ts';
 import { rulesText, rulesTextAfresh } from './packet-rules.ts';
 import { followRoutes } from './route-events.ts';
 import { readSysctl, type SysctlMemory, writeSysctl } from './sysctl.ts';
 
 const LIST_ADDRESSES = ['ip', '-details', '-json', 'address', 'show'];
-const LIST_ROUTES = ['ip', '-json', '-4', 'route', 'show', 'table', 'main'];
 const LIST_RULES = ['nft', '--stateless', 'list', 'table', 'ip', 'tortie'];
 
 export class LinuxHostNetwork implements HostNetwork {
@@ -34,7 +35,7 @@ export class LinuxHostNetwork implements HostNetwork {
   /** The rules that we wrote last, and how nft lists them. */
   #written: { rules: PacketRules; listing: string } | undefined;
 
-  /** Of the last facts; the name of an interface that came since is found by looking again. */
+  /** Of the last look. */
   #names: ReadonlyMap<number, string> = new Map();
 
   constructor(memory: SysctlMemory) {
@@ -42,26 +43,24 @@ export class LinuxHostNetwork implements HostNetwork {
   }
 
   async facts(): Promise<HostFacts> {
-    const [addressJson, routeJson] = await Promise.all([output(LIST_ADDRESSES), output(LIST_ROUTES)]);
-    const { links, addresses } = parseLinks(addressJson);
+    const { links, addresses } = parseLinks(await output(LIST_ADDRESSES));
     this.#names = new Map(links.map((link) => [link.index, link.name]));
     return {
       links: links.map((link) => ({ ...link, reversePathFilter: reversePathFilterOf(link.name) })),
       addresses,
-      routes: parseRoutes(routeJson).foreign,
+      routes: readMainTable(this.#nameOf).foreign,
     };
   }
 
   async observe(device: string, sysctls: Iterable<string>): Promise<HostState> {
-    const [routeJson, addressJson, listing] = await Promise.all([
-      output([...LIST_ROUTES, 'proto', String(ROUTE_PROTOCOL)]),
+    const [addressJson, listing] = await Promise.all([
       run([...LIST_ADDRESSES, 'dev', device]),
       this.#written ? run(LIST_RULES) : undefined,
     ]);
     const { links, addresses } = parseLinks(addressJson.status === 0 ? addressJson.stdout : '[]');
     const link = links[0];
     return {
-      routes: parseRoutes(routeJson, ROUTE_PROTOCOL).own,
+      routes: readMainTable(this.#nameOf).own,
       device: link ? { name: device, mtu: link.mtu, up: link.up, addresses } : null,
       sysctls: await this.readSysctls(sysctls),
       rules: listing && listing.stdout === this.#written?.listing ? this.#written.rules : null,
@@ -79,31 +78,40 @@ export class LinuxHostNetwork implements HostNetwork {
 
   async apply(steps: readonly PlanStep[]): Promise<readonly FailedStep[]> {
     const failed: FailedStep[] = [];
-    let batch: PlanStep[] = [];
-    const flush = async () => {
-      if (batch.length) failed.push(...(await applyBatch(batch)));
-      batch = [];
-    };
-    for (const step of steps) {
-      if (step.op !== 'set-sysctl' && step.op !== 'set-rules') {
-        batch.push(step);
-        continue;
-      }
-      await flush();
-      try {
-        if (step.op === 'set-sysctl') this.#setSysctl(step.name, step.value);
-        else await this.#setRules(step.rules);
-      } catch (error) {
-        failed.push({ step, reason: (error as Error).message });
-      }
+    for (let from = 0; from < steps.length; ) {
+      const step = steps[from]!;
+      const group = groupOf(step);
+      let to = from + 1;
+      // Sysctls and packet rules one by one; runs of links and addresses, and runs of routes, at once.
+      if (group !== 'single') while (to < steps.length && groupOf(steps[to]!) === group) to++;
+      const run = steps.slice(from, to);
+      if (group === 'routes') failed.push(...applyRoutes(run as RouteStep[]));
+      else if (group === 'device') failed.push(...(await applyBatch(run as DeviceStep[])));
+      else failed.push(...(await this.#applySingle(step)));
+      from = to;
     }
-    await flush();
     return failed;
   }
 
-  watch(onEvent: (event: HostEvent) => void, signal: AbortSignal): void {
-    followRoutes(onEvent, (index) => this.#names.get(index) ?? '', signal);
+  async #applySingle(step: PlanStep): Promise<FailedStep[]> {
+    try {
+      if (step.op === 'set-sysctl') this.#setSysctl(step.name, step.value);
+      else if (step.op === 'set-rules') await this.#setRules(step.rules);
+      return [];
+    } catch (error) {
+      return [{ step, reason: (error as Error).message }];
+    }
   }
+
+  watch(onEvent: (event: HostEvent) => void, signal: AbortSignal): void {
+    followRoutes(onEvent, this.#nameOf, signal);
+  }
+
+  /** An interface that came since the last look is found by looking again; '' for one that is gone already. */
+  readonly #nameOf = (index: number): string => {
+    if (!this.#names.has(index)) this.#names = linkNames();
+    return this.#names.get(index) ?? '';
+  };
 
   #setSysctl(name: string, value: string): void {
     this.#memory.remember(name);
@@ -124,14 +132,15 @@ function reversePathFilterOf(link: string): number {
   return Math.max(...values);
 }
 
-type BatchStep = Exclude<PlanStep, { op: 'set-sysctl' | 'set-rules' }>;
+type DeviceStep = Exclude<PlanStep, RouteStep | { op: 'set-sysctl' | 'set-rules' }>;
 
-function batchLine(step: BatchStep): string {
+function groupOf(step: PlanStep): 'routes' | 'device' | 'single' {
+  if (step.op === 'set-route' || step.op === 'delete-route') return 'routes';
+  return step.op === 'set-sysctl' || step.op === 'set-rules' ? 'single' : 'device';
+}
+
+function batchLine(step: DeviceStep): string {
   switch (step.op) {
-    case 'set-route':
-      return `route replace ${formatRoute(step.route)}`;
-    case 'delete-route':
-      return `route delete ${formatPrefix(step.prefix)} proto ${ROUTE_PROTOCOL}`;
     case 'add-address':
       return `address replace ${formatPrefix(step.address)} dev ${step.device}`;
     case 'delete-address':
@@ -144,10 +153,10 @@ function batchLine(step: BatchStep): string {
 }
 
 /** What went away meanwhile need not be deleted. */
-const ALREADY_GONE = /No such process|Cannot find device|Cannot assign requested address/;
+const ALREADY_GONE = /Cannot find device|Cannot assign requested address/;
 
-async function applyBatch(steps: readonly PlanStep[]): Promise<FailedStep[]> {
-  const lines = steps.map((step) => batchLine(step as BatchStep));
+async function applyBatch(steps: readonly DeviceStep[]): Promise<FailedStep[]> {
+  const lines = steps.map(batchLine);
   const result = await run(['ip', '-force', '-batch', '-'], `${lines.join('\n')}\n`);
   if (result.status === 0) return [];
   const failed = failedLines(result.stderr);

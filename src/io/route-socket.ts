@@ -6,9 +6,9 @@ import { systemCalls } from './libc.ts';
 import { MessageBuffer } from './message-buffer.ts';
 import { openSocket, SOCK_RAW, setBufferSizes } from './socket-options.ts';
 
-const AF_NETLINK = 16;
-const NETLINK_ROUTE = 0;
-const SOCKADDR_NL_BYTES = 12;
+export const AF_NETLINK = 16;
+export const NETLINK_ROUTE = 0;
+export const SOCKADDR_NL_BYTES = 12;
 const RTMGRP_LINK = 0x1;
 const RTMGRP_IPV4_IFADDR = 0x10;
 const RTMGRP_IPV4_ROUTE = 0x40;

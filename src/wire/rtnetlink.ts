@@ -68,6 +68,8 @@ export const ROUTE_LOCAL = 2;
 export const ROUTE_BLACKHOLE = 6;
 export const SCOPE_UNIVERSE = 0;
 export const SCOPE_LINK = 253;
+/** In a deletion: of whatever scope. */
+export const SCOPE_NOWHERE = 255;
 
 const IFF_UP = 0x1;
 const IFF_RUNNING = 0x40;
@@ -441,8 +443,12 @@ function metricsValue(mtu: number): Uint8Array {
   return bytes;
 }
 
-/** Puts a route into the table in place of one with the same destination and priority, or takes it away. Acknowledged. */
-export function encodeRoute(route: Omit<RouteMessage, 'kind'>, sequence: number): Uint8Array {
+/** Puts a route into the table in place of one with the same destination and priority, or takes it away. */
+export function encodeRoute(
+  route: Omit<RouteMessage, 'kind'>,
+  sequence: number,
+  answer: 'acknowledged' | 'errors only' = 'acknowledged',
+): Uint8Array {
   const head = new Uint8Array(RTMSG_BYTES);
   const hop = route.nextHops.length === 1 ? route.nextHops[0] : undefined;
   const table = route.table > 255 ? 0 : route.table;
@@ -458,6 +464,7 @@ export function encodeRoute(route: Omit<RouteMessage, 'kind'>, sequence: number)
   if (route.mtu !== 0) add(RTA_METRICS, metricsValue(route.mtu));
   if (route.nextHops.length > 1) add(RTA_MULTIPATH, encodeMultipath(route.nextHops));
   const set = route.change === 'set';
-  const flags = NLM_F_REQUEST | NLM_F_ACK | (set ? NLM_F_CREATE | NLM_F_REPLACE : 0);
+  const acknowledgement = answer === 'acknowledged' ? NLM_F_ACK : 0;
+  const flags = NLM_F_REQUEST | acknowledgement | (set ? NLM_F_CREATE | NLM_F_REPLACE : 0);
   return request(set ? RTM_NEWROUTE : RTM_DELROUTE, flags, sequence, head, attributes);
 }

@@ -1,0 +1,146 @@
+/** Routes between the words of control/ports.ts and the kernel's: written in batches, read as whole tables. */
+import {
+  type FailedStep,
+  type ForeignRoute,
+  type HostRoute,
+  type PlanStep,
+  ROUTE_PROTOCOL,
+} from '../control/ports.ts';
+import { errnoName } from '../io/errno.ts';
+import { interfaceIndex } from '../io/netns.ts';
+import { sendRouteRequests } from '../io/route-requests.ts';
+import { dumpTable } from '../io/route-socket.ts';
+import { formatPrefix, prefixOf } from '../ip/prefix.ts';
+import {
+  encodeRoute,
+  ROUTE_BLACKHOLE,
+  ROUTE_UNICAST,
+  type RouteMessage,
+  type RouteNextHop,
+  RT_TABLE_MAIN,
+  SCOPE_LINK,
+  SCOPE_NOWHERE,
+  SCOPE_UNIVERSE,
+} from '../wire/rtnetlink.ts';
+
+export type RouteStep = Extract<PlanStep, { op: 'set-route' | 'delete-route' }>;
+
+const ESRCH = 3;
+const TRIES = 5;
+
+/** Takes the steps in order; gives those that the kernel refused. */
+export function applyRoutes(steps: readonly RouteStep[]): FailedStep[] {
+  const failed: FailedStep[] = [];
+  const requests: Uint8Array[] = [];
+  const indexOf = interfaceIndices();
+  for (const [sequence, step] of steps.entries()) {
+    const device = step.op === 'set-route' && 'device' in step.route ? step.route.device : undefined;
+    const index = device === undefined ? 0 : indexOf(device);
+    if (index === undefined) failed.push({ step, reason: `there is no interface ${device}` });
+    else requests.push(encodeRoute(messageOf(step, index), sequence, 'errors only'));
+  }
+  for (const [sequence, errno] of sendRouteRequests(requests)) {
+    const step = steps[sequence];
+    // What went away meanwhile need not be deleted.
+    if (step && !(step.op === 'delete-route' && errno === ESRCH))
+      failed.push({ step, reason: `the kernel says ${errnoName(errno)}` });
+  }
+  return failed;
+}
+
+/** Each name is looked up once. */
+function interfaceIndices(): (name: string) => number | undefined {
+  const known = new Map<string, number | undefined>();
+  return (name) => {
+    if (!known.has(name)) known.set(name, lookUp(name));
+    return known.get(name);
+  };
+}
+
+function lookUp(name: string): number | undefined {
+  try {
+    return interfaceIndex(name);
+  } catch {
+    return undefined;
+  }
+}
+
+function messageOf(step: RouteStep, interfaceIndex: number): Omit<RouteMessage, 'kind'> {
+  const { prefix } = step.op === 'set-route' ? step.route : step;
+  const common = {
+    destination: prefix.address,
+    prefixLength: prefix.length,
+    table: RT_TABLE_MAIN,
+    protocol: ROUTE_PROTOCOL,
+    priority: 0,
+    preferredSource: null,
+    mtu: 0,
+    nextHops: [],
+  };
+  // Whatever its type and scope; the protocol number makes sure that it is ours.
+  if (step.op === 'delete-route') return { ...common, change: 'deleted', type: 0, scope: SCOPE_NOWHERE };
+  const { route } = step;
+  if (route.type === 'blackhole')
+    return { ...common, change: 'set', type: ROUTE_BLACKHOLE, scope: SCOPE_UNIVERSE };
+  const hop: RouteNextHop = {
+    gateway: route.type === 'workload' ? null : route.via,
+    interfaceIndex,
+    onlink: route.type === 'encapsulated',
+    dead: false,
+    weight: 1,
+  };
+  const scope = route.type === 'workload' ? SCOPE_LINK : SCOPE_UNIVERSE;
+  return { ...common, change: 'set', type: ROUTE_UNICAST, scope, nextHops: [hop] };
+}
+
+/** A route of ours as the kernel tells it. */
+export function hostRouteOf(route: RouteMessage, nameOf: (interfaceIndex: number) => string): HostRoute {
+  const prefix = prefixOf(route.destination, route.prefixLength);
+  if (route.type === ROUTE_BLACKHOLE) return { type: 'blackhole', prefix };
+  const hop = route.nextHops[0];
+  const device = nameOf(hop?.interfaceIndex ?? 0);
+  if (!hop || hop.gateway === null) return { type: 'workload', prefix, device };
+  return { type: hop.onlink ? 'encapsulated' : 'plain', prefix, via: hop.gateway, device };
+}
+
+/** Interface index -> name. */
+export function linkNames(): ReadonlyMap<number, string> {
+  const names = new Map<number, string>();
+  dumpTable('links', (message) => {
+    if (message.kind === 'link') names.set(message.index, message.name);
+  });
+  return names;
+}
+
+export interface MainTable {
+  /** By formatPrefix. */
+  readonly own: Map<string, HostRoute>;
+  readonly foreign: readonly ForeignRoute[];
+}
+
+/** The main table as it is, parted into ours and others'. */
+export function readMainTable(nameOf: (interfaceIndex: number) => string): MainTable {
+  let table = readOnce(nameOf);
+  // A dump that a change cut in two may lack a route; after some tries what is missing comes with the next look.
+  for (let tries = 1; !table.whole && tries < TRIES; tries++) table = readOnce(nameOf);
+  return table;
+}
+
+function readOnce(nameOf: (interfaceIndex: number) => string): MainTable & { readonly whole: boolean } {
+  const own = new Map<string, HostRoute>();
+  const foreign: ForeignRoute[] = [];
+  const whole = dumpTable('routes', (message) => {
+    if (message.kind !== 'route' || message.table !== RT_TABLE_MAIN) return;
+    const prefix = prefixOf(message.destination, message.prefixLength);
+    const hop = message.nextHops[0];
+    if (message.protocol === ROUTE_PROTOCOL) own.set(formatPrefix(prefix), hostRouteOf(message, nameOf));
+    else
+      foreign.push({
+        prefix,
+        via: hop?.gateway ?? null,
+        device: hop ? nameOf(hop.interfaceIndex) : null,
+        metric: message.priority,
+      });
+  });
+  return { own, foreign, whole };
+}
