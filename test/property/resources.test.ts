@@ -100,8 +100,10 @@ test('v3 to v1 and back changes nothing that v1 can say', async () => {
 });
 
 test('our YAML is read back by a YAML library, in versions 1.1 and 1.2', () => {
+  // The library's 1.1 reading takes `E0` and `.` for numbers without digits (NaN). Go and YAML 1.1 do not.
+  const misread = /^[-+]?(?:\._*|[eE][-+]?[0-9]+|\._*[eE][-+]?[0-9]+)$/;
   const key = fc.oneof(
-    fc.string(),
+    fc.string().filter((text) => !misread.test(text)),
     fc.constantFrom('yes', '1', '~', '- a', 'a: b', '0x1f', '1_000', '12:30'),
   );
   const leaf = fc.oneof(key, fc.integer(), fc.boolean(), fc.constant(null));
