@@ -9,9 +9,11 @@ export interface PacketThreadStart {
   readonly tun: number;
   /** Whether the TUN speaks UDP superpackets (USO). */
   readonly udpSuperpackets: boolean;
-  /** Outbound sends by `sender` and reads `icmp`; inbound receives by `receiver`. */
+  /** Outbound sends by `sender` and reads `icmp`; inbound receives by `receiver`, which is -1 where protocol 4 is not taken. */
   readonly sender: number;
   readonly receiver: number;
+  /** Both ways by UDP; -1 where that transport is off. */
+  readonly datagrams: number;
   readonly icmp: number;
   readonly wakeup: number;
   /** Whether packets wait a moment for a route that the table does not have yet. */

@@ -13,6 +13,7 @@ import { SourceTable } from '../fib/source-table.ts';
 import { Arena } from '../io/arena.ts';
 import { MessageSink, MessageSource } from '../io/raw-socket.ts';
 import { TunSink, TunSource } from '../io/tun.ts';
+import { DatagramSink, DatagramSource } from '../io/udp-socket.ts';
 import { PollWaiter } from '../io/waiter.ts';
 import { arenaSum } from '../wire/checksum-simd.ts';
 import type { Applied, PacketThreadOrder, PacketThreadStart } from './data-plane-messages.ts';
@@ -26,7 +27,7 @@ const SEND_PIECES = 1024;
 const ICMP_SLOT_BYTES = 2048;
 const ICMP_PACKETS = 8;
 /** Slots, headers, tables of pointers, and room to spare. */
-const ARENA_BYTES = 8 << 20;
+const ARENA_BYTES = 16 << 20;
 
 type Table = ForwardingTable | SourceTable;
 
@@ -51,12 +52,17 @@ function runOutbound(): void {
   const waiter = new PollWaiter(arena, {
     source: start.tun,
     wakeup: start.wakeup,
-    sink: start.sender,
-    errors: start.icmp,
+    second: start.icmp,
+    sinks: [start.sender, start.datagrams],
   });
+  // As many packets as pieces: what the kernel will not segment is sent one by one.
+  const datagramSink =
+    start.datagrams < 0
+      ? undefined
+      : new DatagramSink(start.datagrams, arena, new PieceBatch(SEND_PIECES, SEND_PIECES));
   const hold = start.holdUnrouted ? { hold: new UnroutedHold(arena, clock) } : {};
   const outbound = new Outbound({
-    ...{ memory: arena, source, sink, waiter, table, paths, counters, clock, sum },
+    ...{ memory: arena, source, sink, datagramSink, waiter, table, paths, counters, clock, sum },
     ...hold,
   });
   const icmpBatch = new PacketBatch(arena, ICMP_PACKETS, ICMP_SLOT_BYTES);
@@ -68,12 +74,15 @@ function runOutbound(): void {
     replies: outbound.replies,
     counters,
   });
-  const sendReplies = () => outbound.sendReplies();
   report(0);
   runLoop({
     waiter,
     step: () => outbound.step(),
-    readErrors: () => listener.step(sendReplies),
+    second: () => {
+      const messages = listener.step();
+      outbound.sendReplies();
+      return messages;
+    },
     takeMessages: () => {
       const goOn = takeMessages(table);
       outbound.retryHeld(!goOn);
@@ -88,17 +97,23 @@ function runOutbound(): void {
 function runInbound(): void {
   const table = new SourceTable(clock);
   table.peers.onAssign = (slot, address) => counters.assignPeer(slot, address);
-  const source = new MessageSource(start.receiver, arena, new PacketBatch(arena, BATCH_PACKETS));
+  const raw = start.receiver >= 0;
+  const source = new MessageSource(start.receiver, arena, new PacketBatch(arena, raw ? BATCH_PACKETS : 0));
+  const datagrams =
+    start.datagrams < 0
+      ? undefined
+      : new DatagramSource(start.datagrams, arena, new PacketBatch(arena, BATCH_PACKETS));
   const sink = new TunSink(start.tun, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES));
   const waiter = new PollWaiter(arena, {
-    source: start.receiver,
+    source: raw ? start.receiver : start.datagrams,
     wakeup: start.wakeup,
-    sink: start.tun,
-    errors: -1,
+    second: raw ? start.datagrams : -1,
+    sinks: [],
   });
   const inbound = new Inbound({
     memory: arena,
     source,
+    datagrams,
     sink,
     table,
     counters,
@@ -108,8 +123,8 @@ function runInbound(): void {
   report(0);
   runLoop({
     waiter,
-    step: () => inbound.step(),
-    readErrors: () => {},
+    step: () => (raw ? inbound.step() : inbound.stepDatagrams()),
+    second: () => inbound.stepDatagrams(),
     takeMessages: () => takeMessages(table),
   });
 }

@@ -12,6 +12,7 @@ import { systemCalls } from '../io/libc.ts';
 import { inNetworkNamespace } from '../io/netns.ts';
 import { openIcmpErrorReceiver, openRawReceiver, openRawSender } from '../io/raw-socket.ts';
 import { openTun, type Tun } from '../io/tun.ts';
+import { openDatagramSocket } from '../io/udp-socket.ts';
 import { openWakeup, raiseWakeup } from '../io/waiter.ts';
 import { type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
 import type { Applied, PacketThreadOrder, PacketThreadStart } from './data-plane-messages.ts';
@@ -62,11 +63,7 @@ export interface DataPlaneOptions {
 
 /** Starts both directions; they drop everything as `no_route` and unknown sources until the first replace. */
 export async function startDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
-  if (options.transport === 'udp')
-    throw new FailedError('ERR_TRANSPORT', 'the udp transport is not part of this version', {
-      hint: 'use --transport ipip',
-    });
-  const open = () => openDescriptors(options.device);
+  const open = () => openDescriptors(options);
   const descriptors =
     options.networkNamespace === undefined ? open() : inNetworkNamespace(options.networkNamespace, open);
   const plane = new ThreadedDataPlane(descriptors, options);
@@ -86,12 +83,16 @@ export async function startDataPlane(options: DataPlaneOptions): Promise<DataPla
 interface Descriptors {
   readonly tun: Tun;
   readonly sender: number;
+  /** -1 where protocol 4 is not taken: the kernel then answers it with "protocol unreachable". */
   readonly receiver: number;
+  /** -1 where the `udp` transport is off. */
+  readonly datagrams: number;
   readonly icmp: number;
 }
 
 /** All or nothing: what was opened before a failure is closed again. */
-function openDescriptors(device: string): Descriptors {
+function openDescriptors(options: DataPlaneOptions): Descriptors {
+  const { device, transport, udpPort } = options;
   const opened: number[] = [];
   const keep = (fd: number): number => {
     opened.push(fd);
@@ -100,7 +101,8 @@ function openDescriptors(device: string): Descriptors {
   try {
     const sockets = {
       sender: keep(openRawSender()),
-      receiver: keep(openRawReceiver()),
+      receiver: transport === 'udp' ? -1 : keep(openRawReceiver()),
+      datagrams: transport === 'ipip' ? -1 : keep(openDatagramSocket(udpPort)),
       icmp: keep(openIcmpErrorReceiver()),
     };
     // Last: attaching gives the device its carrier, which is to tell the truth.
@@ -208,15 +210,15 @@ class ThreadedDataPlane implements DataPlane {
       thread.port.close();
       systemCalls().close(thread.wakeup);
     }
-    const { tun, sender, receiver, icmp } = this.#descriptors;
-    for (const fd of [tun.fd, sender, receiver, icmp]) systemCalls().close(fd);
+    const { tun, sender, receiver, datagrams, icmp } = this.#descriptors;
+    for (const fd of [tun.fd, sender, receiver, datagrams, icmp]) if (fd >= 0) systemCalls().close(fd);
   }
 
   #startThread(direction: Direction): PacketThread {
     const counterMemory = createCounterMemory();
     const { port1, port2 } = new MessageChannel();
     const wakeup = openWakeup();
-    const { tun, sender, receiver, icmp } = this.#descriptors;
+    const { tun, sender, receiver, datagrams, icmp } = this.#descriptors;
     const start: PacketThreadStart = {
       direction,
       counterMemory,
@@ -224,6 +226,7 @@ class ThreadedDataPlane implements DataPlane {
       udpSuperpackets: tun.offloads === 'tcp+udp',
       sender,
       receiver,
+      datagrams,
       icmp,
       wakeup,
       holdUnrouted: this.#holdUnrouted,

@@ -11,14 +11,15 @@
  * A *run* is one write: a superpacket, or a single packet that passes as it is. Only the newest run of a flow
  * may grow, and runs leave in the order in which they began, so no flow is ever reordered.
  *
- * The 10 bytes before each packet must be free: they become the virtio-net header. Headers are changed once,
- * in `finish`. A TCP packet that is longer than the overlay MTU and has a partial checksum is a superpacket
+ * The 10 bytes before a packet become the virtio-net header; where they are not free (a datagram right behind
+ * another one), `add` is told so and the header lies elsewhere. Headers are changed once, in `finish`. A TCP packet that is longer than the overlay MTU and has a partial checksum is a superpacket
  * that a kernel left whole (a peer on veth, a NIC with GRO; raw sockets tell no segment size): it is handed on
  * with the segment size that fits the MTU.
  *
  * Addresses, ports and sequence numbers are signed here (readI32), which is all that comparing needs: unsigned
  * they left 111 bytes a packet on the heap, signed none.
  */
+// size: one class, whose every step reads the per-run arrays; cut apart it would hand them around per packet.
 import { readI32, readU16, writeU16 } from '../wire/bytes.ts';
 import { pseudoHeaderSum, sumBytes } from '../wire/checksum.ts';
 import {
@@ -66,7 +67,7 @@ import {
   VNET_NEEDS_CHECKSUM,
   writeVirtioNetHeader,
 } from '../wire/virtio-net-header.ts';
-import type { PieceBatch } from './ports.ts';
+import type { PacketMemory, PieceBatch } from './ports.ts';
 import type { SumBytes } from './segmentation.ts';
 
 /** What is known of a packet's transport checksum. Unverified packets are looked at: a partial one is recognized. */
@@ -80,10 +81,14 @@ const UDP_RUN_MAX_PACKETS = 64;
 const TCP_WORD_MASK = ~((TCP_CWR | TCP_FIN | TCP_PSH) << 16);
 const TCP_ENDS_RUN = TCP_FIN | TCP_PSH | TCP_SYN | TCP_RST | TCP_URG;
 
+/** A virtio-net header apart, aligned. */
+const VNET_BLOB_BYTES = 16;
 const BUCKETS = 256;
 const NO_RUN = -1;
 
 export class Coalescer {
+  /** Packets between two `clear`s. */
+  readonly capacity: number;
   readonly #view: Uint8Array;
   readonly #sum: SumBytes;
   readonly #udp: boolean;
@@ -99,8 +104,10 @@ export class Coalescer {
   /** Packets of run r as they were on the wire: the segments of a superpacket that came whole count. */
   readonly runPackets: Int32Array;
   readonly #open: Uint8Array;
-  /** Of the run's first packet: where it begins, and what all of the run share. */
+  /** Of the run's first packet: where it begins and its virtio-net header goes, and what all of the run share. */
   readonly #offset: Int32Array;
+  readonly #vnet: Int32Array;
+  readonly #vnetBlobs: number;
   readonly #ipBytes: Int32Array;
   readonly #headerBytes: Int32Array;
   readonly #protocol: Uint8Array;
@@ -121,20 +128,24 @@ export class Coalescer {
   /** The packet that `add` is looking at. */
   #at = 0;
   #length = 0;
+  #headroom = true;
   #packetIpBytes = 0;
   #packetHeaderBytes = 0;
   #packetProtocol = 0;
   #packetPorts = 0;
   #packetState = CHECKSUM_UNVERIFIED;
 
-  /** `capacity`: packets between two `clear`s. `udp`: whether the TUN takes UDP superpackets (USO, Linux 6.2). */
+  /** `udp`: whether the TUN takes UDP superpackets (USO, Linux 6.2). */
   constructor(
-    view: Uint8Array,
+    memory: PacketMemory,
     capacity: number,
     udp: boolean,
-    sum: SumBytes = (offset, length, initial) => sumBytes(view, offset, length, initial),
+    sum: SumBytes = (offset, length, initial) => sumBytes(memory.bytes, offset, length, initial),
   ) {
-    this.#view = view;
+    this.#view = memory.bytes;
+    this.capacity = capacity;
+    this.#vnet = new Int32Array(capacity);
+    this.#vnetBlobs = memory.allocate(capacity * VNET_BLOB_BYTES, VNET_BLOB_BYTES);
     this.#sum = sum;
     this.#udp = udp;
     this.#payloadOffset = new Int32Array(capacity);
@@ -159,6 +170,10 @@ export class Coalescer {
     this.clear();
   }
 
+  get packetCount(): number {
+    return this.#packetCount;
+  }
+
   get runCount(): number {
     return this.#runCount;
   }
@@ -173,8 +188,12 @@ export class Coalescer {
     this.#bucket.fill(NO_RUN);
   }
 
-  /** Takes the packet of `length` bytes (its total length) at `offset`, whose IPv4 header has been checked. */
-  add(offset: number, length: number, checksumState: number): void {
+  /**
+   * Takes the packet of `length` bytes (its total length) at `offset`, whose IPv4 header has been checked.
+   * `headroom`: whether the bytes before it are free.
+   */
+  add(offset: number, length: number, checksumState: number, headroom = true): void {
+    this.#headroom = headroom;
     this.#at = offset;
     this.#length = length;
     this.#packetState = checksumState;
@@ -391,6 +410,9 @@ export class Coalescer {
     const run = this.#runCount++;
     this.#open[run] = open ? 1 : 0;
     this.#offset[run] = this.#at;
+    this.#vnet[run] = this.#headroom
+      ? this.#at - VIRTIO_NET_HEADER_BYTES
+      : this.#vnetBlobs + run * VNET_BLOB_BYTES;
     this.#ipBytes[run] = this.#packetIpBytes;
     this.#headerBytes[run] = this.#packetHeaderBytes;
     this.#protocol[run] = this.#packetProtocol;
@@ -435,7 +457,13 @@ export class Coalescer {
       else this.#finishSuperpacket(run);
       let packet = this.#firstPacket[run]!;
       const firstBytes = this.#headerBytes[run]! + this.#payloadBytes[packet]!;
-      batch.addPiece(offset - VIRTIO_NET_HEADER_BYTES, VIRTIO_NET_HEADER_BYTES + firstBytes);
+      const vnet = this.#vnet[run]!;
+      if (vnet + VIRTIO_NET_HEADER_BYTES === offset)
+        batch.addPiece(vnet, VIRTIO_NET_HEADER_BYTES + firstBytes);
+      else {
+        batch.addPiece(vnet, VIRTIO_NET_HEADER_BYTES);
+        batch.addPiece(offset, firstBytes);
+      }
       for (packet = this.#nextPacket[packet]!; packet !== NO_RUN; packet = this.#nextPacket[packet]!)
         batch.addPiece(this.#payloadOffset[packet]!, this.#payloadBytes[packet]!);
       batch.endPacket(0);
@@ -443,16 +471,15 @@ export class Coalescer {
   }
 
   #finishSingle(run: number): void {
-    const vnet = this.#offset[run]! - VIRTIO_NET_HEADER_BYTES;
     if (this.#checksumState[run] === CHECKSUM_PARTIAL) this.#writeVnet(run, GSO_NONE, 0);
-    else clearVirtioNetHeader(this.#view, vnet);
+    else clearVirtioNetHeader(this.#view, this.#vnet[run]!);
   }
 
   #writeVnet(run: number, gsoType: number, gsoSize: number): void {
     const field = this.#protocol[run] === PROTOCOL_TCP ? TCP_OFF_CHECKSUM : UDP_OFF_CHECKSUM;
     writeVirtioNetHeader(
       this.#view,
-      this.#offset[run]! - VIRTIO_NET_HEADER_BYTES,
+      this.#vnet[run]!,
       VNET_NEEDS_CHECKSUM,
       gsoType,
       this.#headerBytes[run]!,

@@ -16,7 +16,7 @@ import {
   ipv4TotalLength,
   writeIpv4Checksum,
 } from '../wire/ipv4.ts';
-import type { PacketMemory, PieceBatch } from './ports.ts';
+import type { PacketMemory } from './ports.ts';
 
 const OUTER_ROOM_BYTES = 32;
 const BLOB_BYTES = OUTER_ROOM_BYTES + IPV4_MAX_HEADER_BYTES + 4;
@@ -26,20 +26,26 @@ const OPTION_NOP = 1;
 const OPTION_COPIED = 0x80;
 
 export class Fragmentation {
-  readonly #batch: PieceBatch;
+  readonly #capacity: number;
   readonly #blobs: number;
   #used = 0;
+  /** Of the fragment that `prepare` made last. */
+  header = 0;
+  headerBytes = 0;
+  payload = 0;
+  payloadBytes = 0;
 
-  constructor(memory: PacketMemory, batch: PieceBatch) {
-    this.#batch = batch;
-    this.#blobs = memory.allocate(batch.packetCapacity * BLOB_BYTES, 32);
+  /** `capacity`: fragments between two `clear`s. */
+  constructor(memory: PacketMemory, capacity: number) {
+    this.#capacity = capacity;
+    this.#blobs = memory.allocate(capacity * BLOB_BYTES, 32);
   }
 
   hasRoom(fragments: number): boolean {
-    return this.#used + fragments <= this.#batch.packetCapacity;
+    return this.#used + fragments <= this.#capacity;
   }
 
-  /** The batch was sent: its blobs are free. */
+  /** The fragments were sent: their blobs are free. */
   clear(): void {
     this.#used = 0;
   }
@@ -51,11 +57,8 @@ export class Fragmentation {
     return Math.ceil((ipv4TotalLength(view, packet) - ipv4HeaderBytes(view, packet)) / payload);
   }
 
-  /**
-   * Adds fragment `index`'s pieces to the batch, with `outerBytes` of room for an outer header in front, and
-   * returns the blob: the outer header's place. The caller ends the packet.
-   */
-  writeFragment(view: Uint8Array, packet: number, mtu: number, index: number, outerBytes: number): number {
+  /** Writes fragment `index`'s header, with `outerBytes` of room before it, and says where that and the payload lie. */
+  prepare(view: Uint8Array, packet: number, mtu: number, index: number, outerBytes: number): void {
     const blob = this.#blobs + this.#used++ * BLOB_BYTES;
     const header = blob + outerBytes;
     const headerBytes = ipv4HeaderBytes(view, packet);
@@ -72,9 +75,10 @@ export class Fragmentation {
     const more = bytes < rest ? IPV4_MF : word & IPV4_MF;
     writeU16(view, header + IPV4_OFF_FRAGMENT, (word & IPV4_DF) | more | offset);
     writeIpv4Checksum(view, header);
-    this.#batch.addPiece(blob, outerBytes + headerBytes);
-    this.#batch.addPiece(packet + headerBytes + start, bytes);
-    return blob;
+    this.header = header;
+    this.headerBytes = headerBytes;
+    this.payload = packet + headerBytes + start;
+    this.payloadBytes = bytes;
   }
 }
 

@@ -23,6 +23,7 @@ import {
   UNREACHABLE_FRAGMENTATION_NEEDED,
   UNREACHABLE_HOST,
   UNREACHABLE_NET,
+  UNREACHABLE_PORT,
   UNREACHABLE_PROTOCOL,
 } from '../wire/icmpv4.ts';
 import {
@@ -55,7 +56,10 @@ const RELAYED_UNREACHABLE: ReadonlyMap<number, number> = new Map([
   [UNREACHABLE_ADMINISTRATIVELY, RELAY_HOST_UNREACHABLE],
 ]);
 
-export function relayedError(type: number, code: number): number {
+/** `byUdp`: the outer packet was a datagram of the `udp` transport. */
+export function relayedError(type: number, code: number, byUdp = false): number {
+  // Nobody listens on the peer's port: what "protocol unreachable" is for protocol 4.
+  if (byUdp && type === ICMP_UNREACHABLE && code === UNREACHABLE_PORT) return RELAY_HOST_UNREACHABLE;
   if (type === ICMP_UNREACHABLE) return RELAYED_UNREACHABLE.get(code) ?? RELAY_NOTHING;
   // The outer TTL ran out: a loop or a too small TTL inside the tunnel, which the inner sender cannot see (§4.4).
   if (type === ICMP_TIME_EXCEEDED && code === 0) return RELAY_HOST_UNREACHABLE;

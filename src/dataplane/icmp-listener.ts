@@ -5,6 +5,7 @@
 import type { ForwardingTable } from '../fib/forwarding-table.ts';
 import { NO_PEER } from '../fib/peer-table.ts';
 import { MIN_MTU } from '../ip/mtu.ts';
+import { readU16 } from '../wire/bytes.ts';
 import {
   checkIcmpv4,
   ICMP_MIN_QUOTED_PAYLOAD_BYTES,
@@ -18,12 +19,15 @@ import {
   IPV4_MIN_HEADER_BYTES,
   IPV4_OK,
   ipv4Destination,
+  ipv4DontFragment,
   ipv4HeaderBytes,
   ipv4Protocol,
   ipv4Source,
   ipv4TotalLength,
   PROTOCOL_IPIP,
+  PROTOCOL_UDP,
 } from '../wire/ipv4.ts';
+import { UDP_HEADER_BYTES, UDP_OFF_DESTINATION_PORT } from '../wire/udp.ts';
 import { type Counters, NOTE_ICMP_ERRORS, PEER_EXTRA } from './counters.ts';
 import {
   RELAY_FRAGMENTATION_NEEDED,
@@ -35,9 +39,6 @@ import {
 import type { InnerReplies } from './inner-replies.ts';
 import type { PathState } from './path-state.ts';
 import type { ErrorSource, PacketMemory } from './ports.ts';
-
-/** At most this many messages before the packets have their turn again. */
-const MESSAGES_PER_TURN = 32;
 
 export class IcmpListener {
   readonly #bytes: Uint8Array;
@@ -63,15 +64,12 @@ export class IcmpListener {
     this.#counters = parts.counters;
   }
 
-  /** Reads what is there. `sendReplies` is called after each batch, while the quoted packets still lie in it. */
-  step(sendReplies: () => void): void {
+  /** Reads one batch, and returns its size. The caller sends the answers while the quoted packets still lie in it. */
+  step(): number {
     const { batch } = this.#source;
-    for (let turn = 0; turn < MESSAGES_PER_TURN; turn += batch.capacity) {
-      const count = this.#source.receive();
-      if (count === 0) return;
-      for (let i = 0; i < count; i++) this.#message(batch.offset[i]!, batch.length[i]!);
-      sendReplies();
-    }
+    const count = this.#source.receive();
+    for (let i = 0; i < count; i++) this.#message(batch.offset[i]!, batch.length[i]!);
+    return count;
   }
 
   #message(packet: number, length: number): void {
@@ -82,12 +80,14 @@ export class IcmpListener {
     if (!checkIcmpv4(view, icmp, icmpBytes)) return;
     const outer = icmp + ICMP_OFF_QUOTE;
     const quotedBytes = icmpBytes - ICMP_OFF_QUOTE;
-    const relayed = relayedError(icmpType(view, icmp), icmpCode(view, icmp));
-    if (relayed === RELAY_NOTHING || quotedBytes < IPV4_MIN_HEADER_BYTES) return;
-    const slot = this.#peerOf(outer);
+    if (quotedBytes < IPV4_MIN_HEADER_BYTES) return;
+    const slot = this.#peerOf(outer, quotedBytes);
     if (slot === NO_PEER) return;
+    const byUdp = ipv4Protocol(view, outer) === PROTOCOL_UDP;
+    const relayed = relayedError(icmpType(view, icmp), icmpCode(view, icmp), byUdp);
+    if (relayed === RELAY_NOTHING) return;
     this.#counters.add(NOTE_ICMP_ERRORS, 1);
-    const outerHeaderBytes = ipv4HeaderBytes(view, outer);
+    const outerHeaderBytes = ipv4HeaderBytes(view, outer) + (byUdp ? UDP_HEADER_BYTES : 0);
     const inner = outer + outerHeaderBytes;
     const innerBytes = quotedBytes - outerHeaderBytes;
     if (relayed === RELAY_FRAGMENTATION_NEEDED) {
@@ -95,7 +95,8 @@ export class IcmpListener {
       this.#paths.learnMtu(slot, mtu);
       const effective = this.#paths.effectiveMtu(slot, this.#table.peers.mtu[slot]!);
       this.#counters.setPeer(slot, PEER_EXTRA, effective < this.#table.peers.mtu[slot]! ? effective : 0);
-      if (this.#isQuotable(inner, innerBytes))
+      // A report about a packet that may be fragmented says nothing to its sender: we fragment, from now on.
+      if (this.#isQuotable(inner, innerBytes) && ipv4DontFragment(view, inner))
         this.#replies.fragmentationNeeded(inner, innerBytes, Math.max(mtu - outerHeaderBytes, MIN_MTU));
       return;
     }
@@ -105,13 +106,20 @@ export class IcmpListener {
   }
 
   /** The slot of the peer that a quoted outer packet of ours was going to; NO_PEER where it is none of ours. */
-  #peerOf(outer: number): number {
+  #peerOf(outer: number, quotedBytes: number): number {
     const view = this.#bytes;
-    if (view[outer]! >>> 4 !== 4 || ipv4Protocol(view, outer) !== PROTOCOL_IPIP) return NO_PEER;
+    if (view[outer]! >>> 4 !== 4) return NO_PEER;
     const { local, peers } = this.#table;
     if ((local.listed || local.outerSource !== 0) && !local.has(ipv4Source(view, outer))) return NO_PEER;
     const slot = peers.slotOf(ipv4Destination(view, outer));
-    return peers.known[slot] === 1 ? slot : NO_PEER;
+    if (peers.known[slot] !== 1) return NO_PEER;
+    if (ipv4Protocol(view, outer) === PROTOCOL_IPIP) return slot;
+    const udp = outer + ipv4HeaderBytes(view, outer);
+    return ipv4Protocol(view, outer) === PROTOCOL_UDP &&
+      udp + UDP_HEADER_BYTES <= outer + quotedBytes &&
+      readU16(view, udp + UDP_OFF_DESTINATION_PORT) === peers.udpPort[slot]
+      ? slot
+      : NO_PEER;
   }
 
   /** Whether the inner packet is quoted with its header and the 8 bytes that name its connection. */

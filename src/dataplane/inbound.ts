@@ -1,7 +1,9 @@
 /**
  * Theory of operation: inbound, from the underlay to the TUN. One call of `step` runs one batch to completion:
  *
- *   1. `source.receive` brings packets of protocol 4 with their outer headers, reassembled by the kernel;
+ *   1. `source.receive` brings packets of protocol 4 with their outer headers, reassembled by the kernel; or
+ *      `stepDatagrams` the payload of datagrams, many of one size in a slot (UDP_GRO), their outer headers as
+ *      the socket tells them;
  *   2. `#decide` checks the outer header, who sent it, that the inner packet is whole, and that its source is
  *      that sender's to use (source-table.ts);
  *   3. decapsulation is in place: the inner packet stays, and a virtio-net header is written right before it,
@@ -26,7 +28,7 @@ import {
   SOURCE_INNER_LOCAL,
   SOURCE_INNER_UNKNOWN,
 } from '../fib/source-table.ts';
-import { IPV4_HEADER_BYTES } from '../ip/mtu.ts';
+import { OVERHEAD_BYTES } from '../ip/mtu.ts';
 import { readI32 } from '../wire/bytes.ts';
 import { isPartial, pseudoHeaderSum } from '../wire/checksum.ts';
 import {
@@ -80,12 +82,16 @@ import type { SumBytes } from './segmentation.ts';
 
 /** What `#decide` returns where it is no drop reason. */
 const FORWARDED = -1;
+/** Packets that may wait to be coalesced: several slots' worth of datagrams. */
+const COALESCED_PACKETS = 512;
 /** Segment size for a sender whose path MTU nobody configured: every link of today carries it. */
 const DEFAULT_UNDERLAY_MTU = 1400;
 
 export interface InboundParts {
   readonly memory: PacketMemory;
   readonly source: PacketSource;
+  /** Datagrams of the `udp` transport, where they are taken. */
+  readonly datagrams?: PacketSource | undefined;
   readonly sink: PacketSink;
   readonly table: SourceTable;
   readonly counters: Counters;
@@ -98,6 +104,7 @@ export interface InboundParts {
 export class Inbound {
   readonly #bytes: Uint8Array;
   readonly #source: PacketSource;
+  readonly #datagrams: PacketSource | undefined;
   readonly #sink: PacketSink;
   readonly #table: SourceTable;
   readonly #counters: Counters;
@@ -108,15 +115,21 @@ export class Inbound {
   /** Peer of the packet in hand, and how many packets on the wire it stands for. */
   #slot = NO_PEER;
   #segments = 1;
+  /** Of the packet in hand: what its transport put before it, and whether the bytes before it are free. */
+  #overheadBytes: number = OVERHEAD_BYTES.ipip;
+  #headroom = true;
 
   constructor(parts: InboundParts) {
     this.#bytes = parts.memory.bytes;
     this.#source = parts.source;
+    this.#datagrams = parts.datagrams;
     this.#sink = parts.sink;
     this.#table = parts.table;
     this.#counters = parts.counters;
-    const { capacity } = parts.source.batch;
-    this.#coalescer = new Coalescer(parts.memory.bytes, capacity, parts.udpSuperpackets, parts.sum);
+    const { packetCapacity, pieceCapacity } = parts.sink.batch;
+    // A run that is a single packet may take two pieces.
+    const capacity = Math.min(COALESCED_PACKETS, packetCapacity, pieceCapacity >>> 1);
+    this.#coalescer = new Coalescer(parts.memory, capacity, parts.udpSuperpackets, parts.sum);
     this.#tag = new Int32Array(capacity);
   }
 
@@ -130,9 +143,50 @@ export class Inbound {
       const reason = this.#decide(batch.offset[i]!, batch.length[i]!);
       this.#counters.add(IN_PACKETS, this.#segments);
       if (reason !== FORWARDED) this.#drop(reason);
+      if (this.#coalescer.packetCount === this.#coalescer.capacity) this.#flush();
     }
     this.#flush();
     return count;
+  }
+
+  /** The same for datagrams. */
+  stepDatagrams(): number {
+    if (this.#datagrams === undefined) return 0;
+    const count = this.#datagrams.receive();
+    if (count === 0) return 0;
+    this.#counters.add(IN_BATCHES, 1);
+    for (let i = 0; i < count; i++) this.#slotOfDatagrams(i);
+    this.#flush();
+    return count;
+  }
+
+  #slotOfDatagrams(i: number): void {
+    const { batch } = this.#datagrams!;
+    const length = batch.length[i]!;
+    const segmentBytes = batch.segmentBytes[i]! || length;
+    const overhead = OVERHEAD_BYTES.udp;
+    if (segmentBytes < length) this.#counters.add(IN_SUPERPACKETS, 1);
+    // An empty datagram is a packet, too.
+    for (let at = 0; at < length || at === 0; at += segmentBytes || 1) {
+      const bytes = Math.min(segmentBytes, length - at);
+      this.#segments = 1;
+      this.#counters.add(IN_BYTES, bytes + overhead);
+      const reason = this.#decideDatagram(i, at, bytes);
+      this.#counters.add(IN_PACKETS, this.#segments);
+      if (reason !== FORWARDED) this.#drop(reason);
+      if (this.#coalescer.packetCount === this.#coalescer.capacity) this.#flush();
+    }
+  }
+
+  #decideDatagram(i: number, at: number, bytes: number): number {
+    const { batch } = this.#datagrams!;
+    const sender = batch.sender[i]! | 0;
+    this.#slot = NO_PEER;
+    if (!this.#table.local.accepts(batch.destination[i]! | 0)) return INBOUND_OUTER_NOT_FOR_US;
+    this.#slot = this.#table.peers.slotOf(sender);
+    this.#overheadBytes = OVERHEAD_BYTES.udp;
+    this.#headroom = at === 0;
+    return this.#decapsulate(batch.offset[i]! + at, bytes, sender, batch.tos[i]!);
   }
 
   /** Returns FORWARDED or a drop reason. */
@@ -151,13 +205,18 @@ export class Inbound {
     const inner = outer + outerHeaderBytes;
     // What follows the outer packet's own length is padding of a short Ethernet frame.
     const innerRoom = ipv4TotalLength(view, outer) - outerHeaderBytes;
+    this.#overheadBytes = OVERHEAD_BYTES.ipip;
+    this.#headroom = true;
+    return this.#decapsulate(inner, innerRoom, readI32(view, outer + IPV4_OFF_SOURCE), ipv4Tos(view, outer));
+  }
+
+  /** What both transports check of the inner packet, which has `innerRoom` bytes. */
+  #decapsulate(inner: number, innerRoom: number, outerSource: number, outerTos: number): number {
+    const view = this.#bytes;
     const check = checkIpv4(view, inner, innerRoom);
     if (check !== IPV4_OK)
       return check === IPV4_NOT_VERSION_4 ? INBOUND_INNER_NOT_IPV4 : INBOUND_INNER_MALFORMED;
-    const refused = this.#checkSource(
-      readI32(view, outer + IPV4_OFF_SOURCE),
-      readI32(view, inner + IPV4_OFF_SOURCE),
-    );
+    const refused = this.#checkSource(outerSource, readI32(view, inner + IPV4_OFF_SOURCE));
     if (refused !== FORWARDED) return refused;
     // Loop guard: a tunnel in the tunnel that ends here would come out of our own device again.
     if (
@@ -166,7 +225,7 @@ export class Inbound {
     )
       return INBOUND_LOOP_NESTED;
     const tos = ipv4Tos(view, inner);
-    const newTos = decapsulatedTos(tos, ipv4Tos(view, outer));
+    const newTos = decapsulatedTos(tos, outerTos);
     if (newTos === ECN_DROP) return INBOUND_ECN_CONGESTION;
     if (newTos !== tos) setIpv4Tos(view, inner, newTos);
     return this.#deliver(inner);
@@ -189,7 +248,7 @@ export class Inbound {
     // Datagrams merged by the kernel: where one ended and the next began is lost on a raw socket.
     if (length > mtu && this.#isPartialUdp(inner, length)) return INBOUND_SEGMENT_SIZE_UNKNOWN;
     coalescer.setOverlayMtu(mtu);
-    coalescer.add(inner, length, CHECKSUM_UNVERIFIED);
+    coalescer.add(inner, length, CHECKSUM_UNVERIFIED, this.#headroom);
     const run = this.#runs;
     if (coalescer.runCount === run) return FORWARDED;
     this.#tag[run] = this.#slot;
@@ -212,7 +271,7 @@ export class Inbound {
   /** The largest inner packet that the way from this sender carries in one piece. */
   #innerMtu(): number {
     const mtu = this.#slot === NO_PEER ? 0 : this.#table.peers.mtu[this.#slot]!;
-    return (mtu === 0 ? DEFAULT_UNDERLAY_MTU : mtu) - IPV4_HEADER_BYTES;
+    return (mtu === 0 ? DEFAULT_UNDERLAY_MTU : mtu) - this.#overheadBytes;
   }
 
   /** Run r of the coalescer is packet r of the batch: the batch is empty between two steps. */

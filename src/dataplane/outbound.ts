@@ -2,12 +2,14 @@
  * Theory of operation: outbound, from the TUN to the underlay. One call of `step` runs one batch to completion:
  *
  *   1. `source.receive` reads what the host routed into the device, each packet behind its virtio-net header;
- *   2. `#decide` looks at each packet once: is it whole, may it travel, which peer has its destination;
+ *   2. `#decide` looks at each packet once: is it whole, may it travel, which peer has its destination, and by
+ *      which lane that is reached (outer-lane.ts): protocol 4, or UDP;
  *   3. `#encapsulate` writes the outer header into the slot's headroom, right before the packet, over the
  *      virtio-net header: one piece, nothing copied. A superpacket (64 KB of one flow under one header) is cut
  *      into segments (segmentation.ts), and what is larger than the path takes and may be fragmented into
- *      fragments (fragmentation.ts): header blobs, and payload by reference;
- *   4. `#flush` sends all with one sendmmsg, and counts what left and what the host refused;
+ *      fragments (fragmentation.ts): header blobs, and payload by reference. By UDP the kernel writes the outer
+ *      headers, and segments of one size are one send;
+ *   4. each lane's `flush` sends all with one sendmmsg, and counts what left and what the host refused;
  *   5. answers to inner senders (inner-replies.ts) leave after the packets they are about.
  *
  * Every packet that does not leave is counted under a drop reason, by reason and by peer. Between two calls
@@ -15,16 +17,19 @@
  *
  * The inner header is not touched: the kernel decremented the TTL when it routed the packet to us, so the TTL
  * is not decremented again (RFC 2003 §3.1 has it once). Outer header: TTL 64, DSCP and ECN copied (RFC 6040
- * normal mode), DF copied, id 0 (with DF it needs none, RFC 6864 §4.1; without, the kernel fills it in).
+ * normal mode), DF copied, id 0 (with DF it needs none, RFC 6864 §4.1; without, the kernel fills it in). By UDP
+ * DF is always set, which RFC 2003 §3.1 leaves to us: an inner packet without DF is fragmented before.
  */
 import { type ForwardingTable, INNER_DESTINATION, NO_ROUTE } from '../fib/forwarding-table.ts';
-import { NO_PEER, TRANSPORT_IPIP } from '../fib/peer-table.ts';
+import { NO_PEER, TRANSPORT_IPIP, TRANSPORT_UDP } from '../fib/peer-table.ts';
 import { IPV4_HEADER_BYTES, MIN_MTU } from '../ip/mtu.ts';
 import { readI32, writeU16 } from '../wire/bytes.ts';
 import { sumBytes } from '../wire/checksum.ts';
+import { ICMP_MIN_QUOTED_PAYLOAD_BYTES } from '../wire/icmpv4.ts';
 import {
   checkIpv4,
   IPV4_DF,
+  IPV4_MAX_PACKET_BYTES,
   IPV4_NOT_VERSION_4,
   IPV4_OFF_DESTINATION,
   IPV4_OFF_SOURCE,
@@ -54,8 +59,6 @@ import {
   IN_BYTES,
   IN_PACKETS,
   IN_SUPERPACKETS,
-  OUT_BYTES,
-  OUT_PACKETS,
   OUTBOUND_BUFFER_FULL,
   OUTBOUND_FIREWALL,
   OUTBOUND_LINK_DOWN,
@@ -71,15 +74,12 @@ import {
   OUTBOUND_REFUSED,
   OUTBOUND_TOO_BIG,
   OUTBOUND_TTL_ZERO,
-  PEER_BYTES,
   PEER_DROPS,
-  PEER_PACKETS,
-  REPLY_SUPPRESSED,
 } from './counters.ts';
 import { encapsulatedTos } from './ecn.ts';
-import { Fragmentation } from './fragmentation.ts';
 import { reportedPathMtu } from './icmp-errors.ts';
 import { InnerReplies } from './inner-replies.ts';
+import { type LaneParts, OuterLane, TAG_REPLY } from './outer-lane.ts';
 import type { PathState } from './path-state.ts';
 import {
   type MonotonicMs,
@@ -93,26 +93,26 @@ import {
   SEND_TOO_BIG,
   type Waiter,
 } from './ports.ts';
-import { MAX_SEGMENT_HEADER_BYTES, Segmenter, type SumBytes } from './segmentation.ts';
+import { Segmenter, type SumBytes } from './segmentation.ts';
 import type { UnroutedHold } from './unrouted-hold.ts';
 
 /** RFC 1853 and RFC 2003 leave it to us: enough for every underlay, and not the inner TTL, which traceroute reads. */
 const OUTER_TTL = 64;
-/** How long a full socket buffer may hold up the direction before the packet is dropped. */
-const SINK_WAIT_MS = 50;
 /** A next hop that is no peer of the configuration has no MTU of its own: the kernel's answer decides. */
 const UNLIMITED_MTU = 65_535;
 /** What `#decide` returns where it is no drop reason. */
 const FORWARDED = -1;
-/** A segment's outer header, and its inner ones. */
-const SEGMENT_BLOB_BYTES = IPV4_HEADER_BYTES + MAX_SEGMENT_HEADER_BYTES + 4;
-/** Who a packet in the sink's batch belongs to; slots are >= 0. */
-const TAG_REPLY = -1;
+/** What the waiter counts as which sink. */
+const RAW_SINK = 0;
+const DATAGRAM_SINK = 1;
 
 export interface OutboundParts {
   readonly memory: PacketMemory;
   readonly source: PacketSource;
+  /** Protocol 4, and our answers to inner senders. */
   readonly sink: PacketSink;
+  /** The `udp` transport, where it may be used. It takes as many packets as pieces. */
+  readonly datagramSink?: PacketSink | undefined;
   readonly waiter: Waiter;
   readonly table: ForwardingTable;
   readonly paths: PathState;
@@ -128,44 +128,45 @@ export class Outbound {
   readonly replies: InnerReplies;
   readonly #bytes: Uint8Array;
   readonly #source: PacketSource;
-  readonly #sink: PacketSink;
-  readonly #waiter: Waiter;
+  readonly #rawLane: OuterLane;
+  readonly #datagramLane: OuterLane | undefined;
   readonly #table: ForwardingTable;
   readonly #paths: PathState;
   readonly #counters: Counters;
-  readonly #fragmentation: Fragmentation;
-  /** Of each packet in the sink's batch: peer slot, and the inner packet it came from. */
-  readonly #tag: Int32Array;
-  readonly #innerOffset: Int32Array;
-  readonly #innerLength: Int32Array;
-  readonly #quotable: Int32Array;
   readonly #sum: SumBytes;
   readonly #segmenter: Segmenter;
-  readonly #segmentBlobs: number;
   readonly #hold: UnroutedHold | undefined;
-  /** Peer of the packet in hand, and how many packets on the wire it is. */
+  /** Where a segment lies in one piece while it is cut into fragments. */
+  readonly #wholeSegment: number;
+  /** Of the packet in hand: peer, lane, where it goes, and how many packets on the wire it is. */
   #slot = NO_PEER;
+  #lane: OuterLane;
+  #destination = 0;
+  #port = 0;
   #segments = 1;
 
   constructor(parts: OutboundParts) {
     this.#bytes = parts.memory.bytes;
     this.#source = parts.source;
-    this.#sink = parts.sink;
-    this.#waiter = parts.waiter;
+    const laneParts: LaneParts = {
+      memory: parts.memory,
+      waiter: parts.waiter,
+      counters: parts.counters,
+      clock: parts.clock,
+      onRefused: (lane, packet, failure) => this.#refused(lane, packet, failure),
+    };
+    this.#rawLane = new OuterLane('ipip', parts.sink, RAW_SINK, laneParts);
+    this.#datagramLane =
+      parts.datagramSink && new OuterLane('udp', parts.datagramSink, DATAGRAM_SINK, laneParts);
+    this.#lane = this.#rawLane;
     this.#table = parts.table;
     this.#paths = parts.paths;
     this.#counters = parts.counters;
     this.replies = new InnerReplies(parts.memory, parts.counters, parts.clock);
-    this.#fragmentation = new Fragmentation(parts.memory, parts.sink.batch);
-    const capacity = parts.sink.batch.packetCapacity;
-    this.#tag = new Int32Array(capacity);
-    this.#innerOffset = new Int32Array(capacity);
-    this.#innerLength = new Int32Array(capacity);
-    this.#quotable = new Int32Array(capacity);
     this.#sum = parts.sum ?? ((offset, length, initial) => sumBytes(this.#bytes, offset, length, initial));
     this.#hold = parts.hold;
     this.#segmenter = new Segmenter(parts.memory.bytes, this.#sum);
-    this.#segmentBlobs = parts.memory.allocate(capacity * SEGMENT_BLOB_BYTES, 64);
+    this.#wholeSegment = parts.memory.allocate(IPV4_MAX_PACKET_BYTES + 1, 64);
   }
 
   /** Runs one batch; returns how many packets it read, 0 where there were none. */
@@ -216,9 +217,9 @@ export class Outbound {
   /** Sends the answers that are queued. */
   sendReplies(): void {
     if (this.replies.count === 0) return;
-    const { batch } = this.#sink;
+    const { batch, slot } = this.#rawLane;
     this.replies.emit(batch, this.#table.local.outerSource);
-    this.#tag.fill(TAG_REPLY, 0, batch.packetCount);
+    slot.fill(TAG_REPLY, 0, batch.packetCount);
     this.#flush();
   }
 
@@ -244,12 +245,17 @@ export class Outbound {
     if (hop === INNER_DESTINATION) {
       if (this.#isRepeated(inner)) return OUTBOUND_LOOP_NESTED;
       this.#slot = peers.slotOf(destination);
-      return this.#encapsulate(destination, UNLIMITED_MTU, inner);
+      return this.#encapsulate(this.#rawLane, destination, UNLIMITED_MTU, inner);
     }
     this.#slot = hop;
     if (peers.known[hop] === 0) return OUTBOUND_NO_PEER;
-    if (peers.transport[hop] !== TRANSPORT_IPIP) return OUTBOUND_NO_TRANSPORT;
-    return this.#encapsulate(gateway, peers.mtu[hop]!, inner);
+    const transport = peers.transport[hop]!;
+    if (transport === TRANSPORT_UDP && this.#datagramLane !== undefined) {
+      this.#port = peers.udpPort[hop]!;
+      return this.#encapsulate(this.#datagramLane, gateway, peers.mtu[hop]!, inner);
+    }
+    if (transport !== TRANSPORT_IPIP) return OUTBOUND_NO_TRANSPORT;
+    return this.#encapsulate(this.#rawLane, gateway, peers.mtu[hop]!, inner);
   }
 
   /**
@@ -275,58 +281,99 @@ export class Outbound {
     );
   }
 
-  #encapsulate(destination: number, configuredMtu: number, inner: number): number {
+  #encapsulate(lane: OuterLane, destination: number, configuredMtu: number, inner: number): number {
     const view = this.#bytes;
     const vnet = inner - VIRTIO_NET_HEADER_BYTES;
     const innerBytes = ipv4TotalLength(view, inner);
     const innerMtu = Math.max(
-      this.#paths.effectiveMtu(this.#slot, configuredMtu) - IPV4_HEADER_BYTES,
+      this.#paths.effectiveMtu(this.#slot, configuredMtu) - lane.overheadBytes,
       MIN_MTU,
     );
+    this.#lane = lane;
+    this.#destination = destination;
     if (this.#paths.takeUnreachable(this.#slot)) this.replies.hostUnreachable(inner, innerBytes);
     const gsoType = vnetGsoType(view, vnet);
-    if (gsoType !== GSO_NONE)
-      return this.#segment(destination, innerMtu, inner, gsoType, vnetGsoSize(view, vnet));
+    if (gsoType !== GSO_NONE) return this.#segment(innerMtu, inner, gsoType, vnetGsoSize(view, vnet));
     if ((vnetFlags(view, vnet) & VNET_NEEDS_CHECKSUM) !== 0) this.#finishChecksum(vnet);
     if (innerBytes > innerMtu) {
-      if (!ipv4DontFragment(view, inner)) return this.#fragment(destination, innerMtu, inner);
+      if (!ipv4DontFragment(view, inner)) return this.#fragment(innerMtu, inner, inner);
       this.replies.fragmentationNeeded(inner, innerBytes, innerMtu);
       return OUTBOUND_TOO_BIG;
     }
     this.#counters.add(IN_PACKETS, 1);
-    const { batch } = this.#sink;
-    if (!batch.hasRoom(1)) this.#flush();
-    const outer = inner - IPV4_HEADER_BYTES;
-    this.#writeOuterHeader(outer, inner, innerBytes, destination);
-    batch.addPiece(outer, innerBytes + IPV4_HEADER_BYTES);
-    this.#record(batch.endPacket(destination), inner, innerBytes, innerBytes);
+    lane.makeRoom(1);
+    this.#emit(inner, innerBytes, 0, 0, inner, innerBytes);
     return FORWARDED;
   }
 
-  /** A superpacket: headers anew for each segment, in blobs that begin with the outer header; payload by reference. */
-  #segment(destination: number, innerMtu: number, inner: number, gsoType: number, gsoSize: number): number {
+  /**
+   * Adds one packet: its `headerBytes` at `header`, before which the outer header has room, and its payload.
+   * `quotable`: how much of the packet at `inner` an ICMP error may quote.
+   */
+  #emit(
+    header: number,
+    headerBytes: number,
+    payload: number,
+    payloadBytes: number,
+    inner: number,
+    quotable: number,
+  ): void {
+    const lane = this.#lane;
+    const { batch } = lane;
+    const bytes = headerBytes + payloadBytes;
+    if (lane === this.#rawLane) {
+      this.#writeOuterHeader(header - IPV4_HEADER_BYTES, header, bytes, this.#destination);
+      batch.addPiece(header - IPV4_HEADER_BYTES, IPV4_HEADER_BYTES + headerBytes);
+    } else batch.addPiece(header, headerBytes);
+    if (payloadBytes > 0) batch.addPiece(payload, payloadBytes);
+    if (lane === this.#rawLane) lane.end(this.#destination, this.#slot, inner, quotable, bytes);
+    else {
+      const tos = encapsulatedTos(ipv4Tos(this.#bytes, header));
+      lane.endDatagram(this.#destination, this.#port, tos, this.#slot, inner, quotable, bytes);
+    }
+  }
+
+  /** A superpacket: headers anew for each segment, in blobs; payload by reference. */
+  #segment(innerMtu: number, inner: number, gsoType: number, gsoSize: number): number {
     const segmenter = this.#segmenter;
-    const { batch } = this.#sink;
+    const lane = this.#lane;
     const segments = segmenter.begin(inner, ipv4TotalLength(this.#bytes, inner), gsoType, gsoSize);
     if (segments === 0) return OUTBOUND_MALFORMED;
     this.#segments = segments;
     this.#counters.add(IN_SUPERPACKETS, 1);
     const { headerBytes } = segmenter;
     if (headerBytes + gsoSize > innerMtu) {
+      if (!ipv4DontFragment(this.#bytes, inner)) return this.#segmentAndFragment(segments, innerMtu, inner);
       this.replies.fragmentationNeeded(inner, headerBytes, innerMtu);
       return OUTBOUND_TOO_BIG;
     }
     this.#counters.add(IN_PACKETS, segments);
     for (let i = 0; i < segments; i++) {
-      if (!batch.hasRoom(2)) this.#flush();
-      const blob = this.#segmentBlobs + batch.packetCount * SEGMENT_BLOB_BYTES;
-      const header = blob + IPV4_HEADER_BYTES;
+      lane.makeRoom(2);
+      const header = lane.takeBlob() + IPV4_HEADER_BYTES;
       segmenter.writeHeaders(header);
-      const bytes = headerBytes + segmenter.payloadBytes;
-      this.#writeOuterHeader(blob, header, bytes, destination);
-      batch.addPiece(blob, IPV4_HEADER_BYTES + headerBytes);
-      if (segmenter.payloadBytes > 0) batch.addPiece(segmenter.payloadOffset, segmenter.payloadBytes);
-      this.#record(batch.endPacket(destination), inner, headerBytes, bytes);
+      this.#emit(header, headerBytes, segmenter.payloadOffset, segmenter.payloadBytes, inner, headerBytes);
+    }
+    return FORWARDED;
+  }
+
+  /**
+   * A superpacket without DF whose segments the path does not take: each is put together and cut into fragments,
+   * as the kernel's tunnel would. Rare enough to be copied, and to be sent one by one.
+   */
+  #segmentAndFragment(segments: number, innerMtu: number, inner: number): number {
+    const view = this.#bytes;
+    const segmenter = this.#segmenter;
+    const { headerBytes } = segmenter;
+    const segment = this.#wholeSegment;
+    for (let i = 0; i < segments; i++) {
+      segmenter.writeHeaders(segment);
+      const { payloadOffset, payloadBytes } = segmenter;
+      view.copyWithin(segment + headerBytes, payloadOffset, payloadOffset + payloadBytes);
+      this.#segments = 1;
+      const reason = this.#fragment(innerMtu, segment, inner);
+      if (reason !== FORWARDED) this.#drop(reason);
+      this.#lane.flush();
     }
     return FORWARDED;
   }
@@ -348,82 +395,54 @@ export class Outbound {
   }
 
   /** Inner fragments, each encapsulated by itself: the exit needs to reassemble nothing (RFC 4459 §3.4). */
-  #fragment(destination: number, innerMtu: number, inner: number): number {
+  #fragment(innerMtu: number, packet: number, inner: number): number {
     const view = this.#bytes;
-    const { batch } = this.#sink;
-    const fragments = this.#fragmentation.countFragments(view, inner, innerMtu);
+    const lane = this.#lane;
+    const { batch, fragmentation } = lane;
+    const fragments = fragmentation.countFragments(view, packet, innerMtu);
     if (fragments === 0) return OUTBOUND_TOO_BIG;
     // Blobs are as many as the batch holds packets, so a batch begun anew has room for both.
-    if (!batch.hasRoom(fragments * 2) || !this.#fragmentation.hasRoom(fragments)) this.#flush();
+    if (batch.packetCount + fragments > batch.packetCapacity || !fragmentation.hasRoom(fragments))
+      lane.flush();
+    lane.makeRoom(fragments * 2);
     if (!batch.hasRoom(fragments * 2) || fragments > batch.packetCapacity) return OUTBOUND_TOO_BIG;
     this.#counters.add(IN_PACKETS, fragments);
+    // A superpacket is quoted by its headers only.
+    const quotable =
+      packet === inner
+        ? ipv4TotalLength(view, inner)
+        : ipv4HeaderBytes(view, inner) + ICMP_MIN_QUOTED_PAYLOAD_BYTES;
     for (let i = 0; i < fragments; i++) {
-      const blob = this.#fragmentation.writeFragment(view, inner, innerMtu, i, IPV4_HEADER_BYTES);
-      const fragmentBytes = ipv4TotalLength(view, blob + IPV4_HEADER_BYTES);
-      this.#writeOuterHeader(blob, blob + IPV4_HEADER_BYTES, fragmentBytes, destination);
-      this.#record(batch.endPacket(destination), inner, ipv4TotalLength(view, inner), fragmentBytes);
+      fragmentation.prepare(view, packet, innerMtu, i, IPV4_HEADER_BYTES);
+      const { header, headerBytes, payload, payloadBytes } = fragmentation;
+      this.#emit(header, headerBytes, payload, payloadBytes, inner, quotable);
     }
     return FORWARDED;
   }
 
-  /** `quotable`: how much of the packet at `inner` an ICMP error may quote. `bytes`: what this packet carries of it. */
-  #record(packet: number, inner: number, quotable: number, bytes: number): void {
-    this.#tag[packet] = this.#slot;
-    this.#innerOffset[packet] = inner;
-    this.#quotable[packet] = quotable;
-    this.#innerLength[packet] = bytes;
-  }
-
   #flush(): void {
-    const { batch } = this.#sink;
-    let next = 0;
-    let waited = false;
-    while (next < batch.packetCount) {
-      const sent = this.#sink.send(next);
-      for (let packet = next; packet < next + sent; packet++) this.#countSent(packet);
-      next += sent;
-      if (next === batch.packetCount) break;
-      if (sent > 0) waited = false;
-      if (this.#sink.failure === SEND_AGAIN && !waited && this.#waiter.waitForSink(SINK_WAIT_MS)) {
-        waited = true;
-        continue;
-      }
-      this.#refused(next++, this.#sink.failure);
-    }
-    batch.clear();
-    this.#fragmentation.clear();
+    this.#rawLane.batch.source = this.#table.local.outerSource;
+    this.#rawLane.flush();
+    if (this.#datagramLane === undefined) return;
+    this.#datagramLane.batch.source = this.#table.local.outerSource;
+    this.#datagramLane.flush();
   }
 
-  #countSent(packet: number): void {
-    const slot = this.#tag[packet]!;
-    if (slot === TAG_REPLY) return;
-    const bytes = this.#innerLength[packet]!;
-    this.#counters.add(OUT_PACKETS, 1);
-    this.#counters.add(OUT_BYTES, bytes);
-    this.#counters.addPeer(slot, PEER_PACKETS, 1);
-    this.#counters.addPeer(slot, PEER_BYTES, bytes);
-  }
-
-  /** The host did not take a packet. */
-  #refused(packet: number, failure: number): void {
-    const slot = this.#tag[packet]!;
-    if (slot === TAG_REPLY) {
-      this.#counters.add(REPLY_SUPPRESSED, 1);
-      return;
-    }
-    const inner = this.#innerOffset[packet]!;
-    const quotable = this.#quotable[packet]!;
+  /** The host did not take packet `packet` of `lane`: tells its sender where that helps; returns the drop reason. */
+  #refused(lane: OuterLane, packet: number, failure: number): number {
+    const slot = lane.slot[packet]!;
+    const inner = lane.inner[packet]!;
+    const quotable = lane.quotable[packet]!;
     if (failure === SEND_TOO_BIG) {
       // The link is smaller than configured and the kernel does not say by how much: the plateau below.
-      const mtu = reportedPathMtu(0, this.#innerLength[packet]! + IPV4_HEADER_BYTES);
+      const mtu = reportedPathMtu(0, lane.innerBytes(packet) + lane.overheadBytes);
       if (slot > 0) this.#paths.learnMtu(slot, mtu);
       // What may be fragmented is, from the next packet on.
       if (ipv4DontFragment(this.#bytes, inner))
-        this.replies.fragmentationNeeded(inner, quotable, Math.max(mtu - IPV4_HEADER_BYTES, MIN_MTU));
+        this.replies.fragmentationNeeded(inner, quotable, Math.max(mtu - lane.overheadBytes, MIN_MTU));
     }
     if (failure === SEND_NO_ROUTE) this.replies.hostUnreachable(inner, quotable);
-    this.#counters.drop(dropReason(failure), 1);
-    if (slot !== NO_PEER) this.#counters.addPeer(slot, PEER_DROPS, 1);
+    return dropReason(failure);
   }
 
   /** Completes the checksum that the kernel left to an offload: the field holds the pseudo-header's sum. */

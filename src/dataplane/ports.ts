@@ -32,6 +32,9 @@ export class PacketBatch {
   readonly length: Int32Array;
   /** Outer source as the socket tells it; sources that deliver the outer header (raw, packet) leave 0. */
   readonly sender: Uint32Array;
+  /** The same of the outer destination and TOS. */
+  readonly destination: Uint32Array;
+  readonly tos: Uint8Array;
   /** UDP_GRO: the slot holds datagrams of this many bytes one after another; 0 where it holds one. */
   readonly segmentBytes: Int32Array;
 
@@ -40,6 +43,8 @@ export class PacketBatch {
     this.offset = new Int32Array(capacity);
     this.length = new Int32Array(capacity);
     this.sender = new Uint32Array(capacity);
+    this.destination = new Uint32Array(capacity);
+    this.tos = new Uint8Array(capacity);
     this.segmentBytes = new Int32Array(capacity);
     for (let i = 0; i < capacity; i++)
       this.offset[i] = memory.allocate(HEADROOM_BYTES + slotBytes, 64) + HEADROOM_BYTES;
@@ -56,9 +61,12 @@ export class PieceBatch {
   readonly firstPiece: Int32Array;
   /** Outer destination, for sinks that address each packet. */
   readonly destination: Uint32Array;
-  /** Destination port and UDP_SEGMENT size of the `udp` transport; 0 otherwise. */
+  /** Of the `udp` transport: destination port, outer TOS, and the UDP_SEGMENT size of a packet that is several datagrams. */
   readonly port: Int32Array;
+  readonly tos: Uint8Array;
   readonly segmentBytes: Int32Array;
+  /** Its outer source; 0 lets the kernel choose. */
+  source = 0;
   readonly offset: Int32Array;
   readonly length: Int32Array;
 
@@ -68,6 +76,7 @@ export class PieceBatch {
     this.firstPiece = new Int32Array(packetCapacity + 1);
     this.destination = new Uint32Array(packetCapacity);
     this.port = new Int32Array(packetCapacity);
+    this.tos = new Uint8Array(packetCapacity);
     this.segmentBytes = new Int32Array(packetCapacity);
     this.offset = new Int32Array(pieceCapacity);
     this.length = new Int32Array(pieceCapacity);
@@ -76,6 +85,7 @@ export class PieceBatch {
   clear(): void {
     this.packetCount = 0;
     this.pieceCount = 0;
+    this.firstPiece[0] = 0;
   }
 
   /** Whether one more packet of `pieces` pieces fits. */
@@ -95,9 +105,15 @@ export class PieceBatch {
     const packet = this.packetCount++;
     this.destination[packet] = destination;
     this.port[packet] = 0;
+    this.tos[packet] = 0;
     this.segmentBytes[packet] = 0;
     this.firstPiece[packet + 1] = this.pieceCount;
     return packet;
+  }
+
+  /** Gives the pieces added since the last packet to that packet instead. */
+  extendPacket(): void {
+    this.firstPiece[this.packetCount] = this.pieceCount;
   }
 }
 
@@ -121,6 +137,8 @@ export const SEND_FORBIDDEN = 4;
 export const SEND_DOWN = 5;
 /** Refused for another reason. */
 export const SEND_REFUSED = 6;
+/** Several datagrams were not taken as one packet: the device or the kernel cannot segment. Each for itself may pass. */
+export const SEND_UNSEGMENTED = 7;
 
 /** Sends its batch's packets in order. */
 export interface PacketSink {
@@ -133,20 +151,20 @@ export interface PacketSink {
 /** Bits of what `wait` found. */
 export const READY_SOURCE = 1;
 export const READY_WAKE = 2;
-/** An ICMP message waits in the error source. */
-export const READY_ERRORS = 4;
+/** The second source has something: outbound ICMP messages, inbound datagrams. */
+export const READY_SECOND = 4;
 /** With READY_SOURCE: the descriptor reports an error, which the next receive may clear. */
 export const READY_BROKEN = 8;
 
 /** Blocks the thread until there is something to do. */
 export interface Waiter {
   /**
-   * Waits for packets, a wake-up or ICMP messages, without end or at most `timeoutMs`; a wake-up is taken back by
-   * returning it.
+   * Waits for packets, a wake-up or the second source, without end or at most `timeoutMs`; a wake-up is taken back
+   * by returning it.
    */
   wait(timeoutMs?: number): number;
-  /** Waits until the sink takes packets again, at most `timeoutMs`; whether it does. */
-  waitForSink(timeoutMs: number): boolean;
+  /** Waits until sink number `sink` takes packets again, at most `timeoutMs`; whether it does. */
+  waitForSink(timeoutMs: number, sink: number): boolean;
 }
 
 /** ICMP messages that arrived for this host: one at a time, the whole IP packet, in its batch's slot 0. */

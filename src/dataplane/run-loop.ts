@@ -3,7 +3,7 @@
  * Nothing else runs on the thread, and an idle direction waits in one system call.
  */
 import { FailedError } from '../base/errors.ts';
-import { READY_BROKEN, READY_ERRORS, READY_SOURCE, READY_WAKE, type Waiter } from './ports.ts';
+import { READY_BROKEN, READY_SECOND, READY_SOURCE, READY_WAKE, type Waiter } from './ports.ts';
 
 /** Batches in a row before the loop looks for changes again: bounds how long a change waits under load. */
 const BATCHES_PER_TURN = 16;
@@ -14,8 +14,8 @@ export interface RunLoopParts {
   readonly waiter: Waiter;
   /** Runs one batch and returns its size. */
   readonly step: () => number;
-  /** Reads what the error source has. */
-  readonly readErrors: () => void;
+  /** Runs one batch of the second source, where there is one, and returns its size. */
+  readonly second?: () => number;
   /** Takes over what was sent to this thread; false ends the loop. */
   readonly takeMessages: () => boolean;
   /** Something that is due at a time: how long until then (-1: nothing is), and what to do. */
@@ -24,20 +24,25 @@ export interface RunLoopParts {
 
 /** Returns when `takeMessages` says so; throws when the source is gone. */
 export function runLoop(parts: RunLoopParts): void {
-  const { waiter, step, readErrors, takeMessages, due } = parts;
+  const { waiter, step, second, takeMessages, due } = parts;
   let broken = 0;
   for (;;) {
     const ready = waiter.wait(due?.remainingMs());
     if (due?.remainingMs() === 0) due.run();
     if ((ready & READY_WAKE) !== 0 && !takeMessages()) return;
-    if ((ready & READY_ERRORS) !== 0) readErrors();
+    if ((ready & READY_SECOND) !== 0 && second !== undefined) runBatches(second);
     if ((ready & READY_SOURCE) === 0) continue;
-    let batches = 0;
-    while (batches < BATCHES_PER_TURN && step() > 0) batches++;
+    const batches = runBatches(step);
     if (batches > 0 || (ready & READY_BROKEN) === 0) broken = 0;
     else if (++broken === BROKEN_LIMIT)
       throw new FailedError('ERR_DEVICE_GONE', 'the device or socket packets are read from is gone', {
         hint: 'was the device deleted? restart the agent',
       });
   }
+}
+
+function runBatches(step: () => number): number {
+  let batches = 0;
+  while (batches < BATCHES_PER_TURN && step() > 0) batches++;
+  return batches;
 }

@@ -14,6 +14,7 @@ export const ENODEV = 19;
 export const EINVAL = 22;
 export const EBADFD = 77;
 export const EMSGSIZE = 90;
+export const EADDRINUSE = 98;
 export const ENETDOWN = 100;
 export const ENETUNREACH = 101;
 export const ENOBUFS = 105;
@@ -34,6 +35,7 @@ const NAMES: Readonly<Record<number, string>> = {
   22: 'EINVAL',
   77: 'EBADFD',
   90: 'EMSGSIZE',
+  98: 'EADDRINUSE',
   100: 'ENETDOWN',
   101: 'ENETUNREACH',
   105: 'ENOBUFS',

@@ -34,6 +34,17 @@ import {
 } from './errno.ts';
 import { systemCalls } from './libc.ts';
 import {
+  IOVEC_BYTES,
+  layAddress,
+  layMessageHeader,
+  layPieces,
+  MMSGHDR_BYTES,
+  MMSGHDR_OFF_IOV,
+  MMSGHDR_OFF_IOVLEN,
+  MMSGHDR_OFF_LEN,
+  SOCKADDR_IN_BYTES,
+} from './message-table.ts';
+import {
   AF_INET,
   ICMP_FILTER,
   IPPROTO_ICMP,
@@ -49,13 +60,6 @@ import {
 
 /** Measured elsewhere as what a 10 Gbit/s stream of superpackets needs; the kernel doubles it for bookkeeping. */
 const SOCKET_BUFFER_BYTES = 8 << 20;
-const MMSGHDR_BYTES = 64;
-const MMSGHDR_OFF_NAMELEN = 8;
-const MMSGHDR_OFF_IOV = 16;
-const MMSGHDR_OFF_IOVLEN = 24;
-const MMSGHDR_OFF_LEN = 56;
-const IOVEC_BYTES = 16;
-const SOCKADDR_IN_BYTES = 16;
 
 const ICMP_DESTINATION_UNREACHABLE = 3;
 const ICMP_TIME_EXCEEDED = 11;
@@ -146,10 +150,7 @@ export class MessageSink implements PacketSink {
     for (let i = 0; i < batch.packetCapacity; i++) {
       const header = this.#table + i * MMSGHDR_BYTES;
       const name = this.#names + i * SOCKADDR_IN_BYTES;
-      arena.view.setUint16(name, AF_INET, true);
-      arena.writePointer(header, name);
-      arena.view.setUint32(header + MMSGHDR_OFF_NAMELEN, SOCKADDR_IN_BYTES, true);
-      arena.writePointer(header + MMSGHDR_OFF_IOV, this.#vectors);
+      layMessageHeader(arena, header, name, this.#vectors);
     }
     for (let i = 0; i < batch.pieceCapacity; i++) arena.writePointer(this.#vectors + i * IOVEC_BYTES, 0);
   }
@@ -175,26 +176,22 @@ export class MessageSink implements PacketSink {
     return sent;
   }
 
-  /** The upper halves of all pointers were written at set-up: the arena does not cross a multiple of 4 GB. */
   #layTables(): void {
     const { batch } = this;
     const words = this.#words;
-    for (let piece = 0; piece < batch.pieceCount; piece++) {
-      const word = (this.#vectors + piece * IOVEC_BYTES) >>> 2;
-      words[word] = this.#base + batch.offset[piece]!;
-      words[word + 2] = batch.length[piece]!;
-    }
+    layPieces(words, this.#base, this.#vectors, batch);
     for (let packet = 0; packet < batch.packetCount; packet++) {
       const first = batch.firstPiece[packet]!;
       const word = (this.#table + packet * MMSGHDR_BYTES + MMSGHDR_OFF_IOV) >>> 2;
       words[word] = this.#base + this.#vectors + first * IOVEC_BYTES;
       words[word + 2] = batch.firstPiece[packet + 1]! - first;
-      this.#view.setUint32(this.#names + packet * SOCKADDR_IN_BYTES + 4, batch.destination[packet]!);
+      layAddress(this.#view, this.#names + packet * SOCKADDR_IN_BYTES, batch.destination[packet]!, 0);
     }
   }
 }
 
-function failureOf(errno: number): number {
+/** What an errno of sending means to the packet loop. */
+export function failureOf(errno: number): number {
   if (errno === EAGAIN || errno === ENOBUFS) return SEND_AGAIN;
   if (errno === EMSGSIZE) return SEND_TOO_BIG;
   if (errno === ENETUNREACH || errno === EHOSTUNREACH) return SEND_NO_ROUTE;

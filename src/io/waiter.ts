@@ -1,5 +1,5 @@
 /** Waiting in ppoll, with no time limit and no timer: an idle data plane costs nothing; an eventfd wakes it. */
-import { READY_BROKEN, READY_ERRORS, READY_SOURCE, READY_WAKE, type Waiter } from '../dataplane/ports.ts';
+import { READY_BROKEN, READY_SECOND, READY_SOURCE, READY_WAKE, type Waiter } from '../dataplane/ports.ts';
 import type { Arena } from './arena.ts';
 import { systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
@@ -28,27 +28,32 @@ export class PollWaiter implements Waiter {
   readonly #wakeup: number;
   readonly #count: number;
   readonly #polls: number;
-  readonly #sinkPoll: number;
+  readonly #sinkPolls: number;
   readonly #timeout: number;
   readonly #scratch: number;
   readonly #base: number;
   readonly #view: DataView;
   readonly #calls = systemCalls();
 
-  /** `errors` is -1 where the direction has no error source. */
-  constructor(arena: Arena, fds: { source: number; wakeup: number; sink: number; errors: number }) {
+  /** `second` is a second source, -1 for none. */
+  constructor(
+    arena: Arena,
+    fds: { source: number; wakeup: number; second: number; sinks: readonly number[] },
+  ) {
     this.#wakeup = fds.wakeup;
     this.#base = arena.base;
     this.#view = arena.view;
-    this.#polls = arena.allocate(4 * POLLFD_BYTES, 8);
-    this.#sinkPoll = this.#polls + 3 * POLLFD_BYTES;
+    this.#polls = arena.allocate((3 + fds.sinks.length) * POLLFD_BYTES, 8);
+    this.#sinkPolls = this.#polls + 3 * POLLFD_BYTES;
     this.#timeout = arena.allocate(16, 8);
     this.#scratch = arena.allocate(8, 8);
-    this.#count = fds.errors < 0 ? 2 : 3;
-    [fds.source, fds.wakeup, fds.errors].forEach((fd, i) => {
+    this.#count = fds.second < 0 ? 2 : 3;
+    [fds.source, fds.wakeup, fds.second].forEach((fd, i) => {
       this.#setPoll(this.#polls + i * POLLFD_BYTES, fd, POLLIN);
     });
-    this.#setPoll(this.#sinkPoll, fds.sink, POLLOUT);
+    fds.sinks.forEach((fd, i) => {
+      this.#setPoll(this.#sinkPolls + i * POLLFD_BYTES, fd, POLLOUT);
+    });
   }
 
   wait(timeoutMs = -1): number {
@@ -65,13 +70,14 @@ export class PollWaiter implements Waiter {
       bits |= READY_WAKE;
       this.#calls.read(this.#wakeup, this.#base + this.#scratch, 8);
     }
-    if (this.#count > 2 && this.#events(2) !== 0) bits |= READY_ERRORS;
+    if (this.#count > 2 && this.#events(2) !== 0) bits |= READY_SECOND;
     return bits;
   }
 
-  waitForSink(timeoutMs: number): boolean {
+  waitForSink(timeoutMs: number, sink: number): boolean {
     this.#setTimeout(timeoutMs);
-    return this.#calls.ppoll(this.#base + this.#sinkPoll, 1, this.#base + this.#timeout, 0) > 0;
+    const poll = this.#base + this.#sinkPolls + sink * POLLFD_BYTES;
+    return this.#calls.ppoll(poll, 1, this.#base + this.#timeout, 0) > 0;
   }
 
   #setTimeout(timeoutMs: number): void {

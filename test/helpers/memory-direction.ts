@@ -105,7 +105,7 @@ export function makeOutbound(config: ForwardingConfig = CONFIG, unrouted: 'drop'
     hear(message: Uint8Array) {
       errors.push(message);
       const before = p.sink.sent.length;
-      listener.step(() => outbound.sendReplies());
+      while (listener.step() > 0) outbound.sendReplies();
       return p.sink.sent.slice(before);
     },
   };

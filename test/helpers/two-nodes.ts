@@ -14,7 +14,7 @@ import { conservationGap } from '../../src/dataplane/counters.ts';
 import type { ForwardingConfig } from '../../src/fib/forwarding-config.ts';
 import { namedNetworkNamespace } from '../../src/io/netns.ts';
 import { ipv4 } from '../../src/ip/ipv4.ts';
-import type { UnderlayMtu } from '../../src/ip/mtu.ts';
+import { OVERHEAD_BYTES, type UnderlayMtu } from '../../src/ip/mtu.ts';
 import { prefix } from '../../src/ip/prefix.ts';
 
 export const NODE_A = '10.0.1.11';
@@ -38,8 +38,20 @@ export function ip(...words: string[]): string {
   return execFileSync('ip', words, { timeout: 10_000, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
+/** How the nodes speak to each other. */
+export interface Speech {
+  readonly transport: 'ipip' | 'udp';
+  readonly udpPort: number;
+}
+
+const IPIP: Speech = { transport: 'ipip', udpPort: 0 };
+
 /** The table of node `own` with the other node as its only peer. */
-export function configOf(own: 'a' | 'b', changes: Partial<ForwardingConfig> = {}): ForwardingConfig {
+export function configOf(
+  own: 'a' | 'b',
+  changes: Partial<ForwardingConfig> = {},
+  speech: Speech = IPIP,
+): ForwardingConfig {
   const [self, other] = own === 'a' ? [NODE_A, NODE_B] : [NODE_B, NODE_A];
   const [ownBlock, otherBlock] =
     own === 'a' ? ['192.168.1.0/26', '192.168.2.0/26'] : ['192.168.2.0/26', '192.168.1.0/26'];
@@ -48,7 +60,7 @@ export function configOf(own: 'a' | 'b', changes: Partial<ForwardingConfig> = {}
     outerSource: ipv4(self),
     localAddresses: [ipv4(self)],
     entries: [{ prefix: prefix(otherBlock), nextHops: [ipv4(other)] }],
-    peers: [{ address: ipv4(other), transport: 'ipip', udpPort: 0, mtu: 1500 as UnderlayMtu }],
+    peers: [{ address: ipv4(other), ...speech, mtu: 1500 as UnderlayMtu }],
     sources: [
       { prefix: prefix('192.168.0.0/16'), owners: 'any-peer' },
       { prefix: prefix(otherBlock), owners: [ipv4(other)] },
@@ -60,7 +72,7 @@ export function configOf(own: 'a' | 'b', changes: Partial<ForwardingConfig> = {}
   };
 }
 
-export async function makeTwoNodes(tag: string, mtu = 1500): Promise<TwoNodes> {
+export async function makeTwoNodes(tag: string, speech = IPIP, mtu = 1500): Promise<TwoNodes> {
   const name = (part: string) => `tortie-t${process.pid}-${tag}${part}`;
   const [a, b, router] = [name('a'), name('b'), name('r')];
   const run = (namespace: string, command: string, ...words: string[]) =>
@@ -91,8 +103,7 @@ export async function makeTwoNodes(tag: string, mtu = 1500): Promise<TwoNodes> {
   const start = (namespace: string) =>
     startDataPlane({
       device: 'tunl0',
-      transport: 'ipip',
-      udpPort: 0,
+      ...speech,
       logger: silentLogger,
       onExit: (error) => {
         throw error;
@@ -100,10 +111,11 @@ export async function makeTwoNodes(tag: string, mtu = 1500): Promise<TwoNodes> {
       networkNamespace: namedNetworkNamespace(namespace),
     });
   const planes = { a: await start(a), b: await start(b) };
-  device(a, WORKLOAD_A, '192.168.2.0/26', mtu);
-  device(b, WORKLOAD_B, '192.168.1.0/26', mtu);
-  await planes.a.replace(configOf('a'));
-  await planes.b.replace(configOf('b'));
+  const overlay = mtu - OVERHEAD_BYTES[speech.transport];
+  device(a, WORKLOAD_A, '192.168.2.0/26', overlay);
+  device(b, WORKLOAD_B, '192.168.1.0/26', overlay);
+  await planes.a.replace(configOf('a', {}, speech));
+  await planes.b.replace(configOf('b', {}, speech));
   return {
     a,
     b,
@@ -112,7 +124,7 @@ export async function makeTwoNodes(tag: string, mtu = 1500): Promise<TwoNodes> {
     run,
     async restart(node) {
       planes[node] = await start(node === 'a' ? a : b);
-      await planes[node].replace(configOf(node));
+      await planes[node].replace(configOf(node, {}, speech));
     },
     async close() {
       await planes.a.stop();
@@ -157,7 +169,7 @@ function connect(
 }
 
 function device(node: string, workload: string, block: string, mtu: number): void {
-  ip('-n', node, 'link', 'set', 'tunl0', 'mtu', `${mtu - 20}`, 'up');
+  ip('-n', node, 'link', 'set', 'tunl0', 'mtu', `${mtu}`, 'up');
   ip('-n', node, 'route', 'add', block, 'dev', 'tunl0', 'src', workload);
 }
 

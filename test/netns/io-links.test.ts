@@ -191,7 +191,7 @@ test('a waiter tells packets and wake-ups apart, and takes a wake-up back', () =
   const memory = new Arena(1 << 16);
   const receiver = inside(openRawReceiver);
   const wakeup = openWakeup();
-  const waiter = new PollWaiter(memory, { source: receiver, wakeup, sink: receiver, errors: -1 });
+  const waiter = new PollWaiter(memory, { source: receiver, wakeup, sinks: [receiver], second: -1 });
   const scratch = memory.allocate(8);
   raiseWakeup(wakeup, memory, scratch);
   raiseWakeup(wakeup, memory, scratch);
@@ -204,7 +204,7 @@ test('a waiter tells packets and wake-ups apart, and takes a wake-up back', () =
   loop.sink.batch.endPacket(LOCAL);
   expect(loop.sink.send(0)).toBe(1);
   expect(waiter.wait()).toBe(READY_SOURCE);
-  expect(waiter.waitForSink(10)).toBe(true);
+  expect(waiter.waitForSink(10, 0)).toBe(true);
   loop.close();
   for (const fd of [receiver, wakeup]) systemCalls().close(fd);
 });

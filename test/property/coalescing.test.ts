@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { CHECKSUM_UNVERIFIED, Coalescer } from '../../src/dataplane/coalescing.ts';
 import { PieceBatch } from '../../src/dataplane/ports.ts';
+import { PlainMemory } from '../../src/io/memory-links.ts';
 import { completeChecksum } from '../../src/wire/checksum.ts';
 import { writeIpv4Checksum } from '../../src/wire/ipv4.ts';
 import { icmpPacket, ipv4Packet, tcpPacket, udpPacket } from '../helpers/packets.ts';
@@ -18,19 +19,31 @@ interface Coalesced {
   readonly packetsInWrite: number[];
 }
 
+/** The same whether packets have room before them or lie one behind the other, as datagrams that came as one do. */
 function coalesce(packets: readonly Uint8Array[], options = OPTIONS): Coalesced {
-  const bytes = packets.reduce((sum, packet) => sum + packet.length + HEADROOM + 1, 0);
-  const view = new Uint8Array(bytes).fill(0xa5);
-  const coalescer = new Coalescer(view, packets.length, options.udp);
+  const apart = coalesceLaid(packets, options, HEADROOM);
+  expect(coalesceLaid(packets, options, 0)).toEqual(apart);
+  return apart;
+}
+
+function coalesceLaid(
+  packets: readonly Uint8Array[],
+  options: typeof OPTIONS,
+  roomBetween: number,
+): Coalesced {
+  const bytes = packets.reduce((sum, packet) => sum + packet.length + HEADROOM + 1, 16 * packets.length);
+  const memory = new PlainMemory(HEADROOM + 16 + bytes);
+  const view = memory.bytes.fill(0xa5);
+  const coalescer = new Coalescer(memory, packets.length, options.udp);
   coalescer.setOverlayMtu(options.overlayMtu);
   coalescer.clear();
-  let at = HEADROOM;
-  for (const packet of packets) {
+  let at = memory.allocate(0) + HEADROOM;
+  for (const [i, packet] of packets.entries()) {
     view.set(packet, at);
-    coalescer.add(at, packet.length, CHECKSUM_UNVERIFIED);
-    at += packet.length + HEADROOM + (packet.length & 1);
+    coalescer.add(at, packet.length, CHECKSUM_UNVERIFIED, i === 0 || roomBetween > 0);
+    at += packet.length + (roomBetween > 0 ? roomBetween + (packet.length & 1) : 0);
   }
-  const batch = new PieceBatch(packets.length, packets.length);
+  const batch = new PieceBatch(packets.length, 2 * packets.length);
   coalescer.finish(batch);
   const writes = Array.from({ length: batch.packetCount }, (_, packet) => {
     const pieces: number[] = [];

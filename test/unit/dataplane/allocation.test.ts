@@ -10,6 +10,8 @@ import { tcpPacket } from '../../helpers/packets.ts';
 import { slowSegments } from '../../helpers/slow-segmentation.ts';
 
 const SEGMENTS = 46;
+/** Behind all packets of these tests. */
+const VNET_BLOBS = 200_000;
 const BYTES_PER_PACKET_MAX = 1;
 const memory = new WebAssembly.Memory({ initial: 4, maximum: 4 });
 const view = new Uint8Array(memory.buffer);
@@ -41,7 +43,12 @@ test('coalescing', () => {
     view.set(packet, 64 + i * 2048);
     return 64 + i * 2048;
   });
-  const coalescer = new Coalescer(view, SEGMENTS, true, arenaSum(memory)!);
+  const coalescer = new Coalescer(
+    { bytes: view, allocate: () => VNET_BLOBS },
+    SEGMENTS,
+    true,
+    arenaSum(memory)!,
+  );
   const batch = new PieceBatch(SEGMENTS, SEGMENTS);
   const heads = packets[0]!.subarray(0, 40);
   const perBatch = bytesAllocatedPerCall(() => {

@@ -1,0 +1,261 @@
+/**
+ * One way out to the underlay: a sink with its batch, and whose each packet of the batch is. Protocol 4 and UDP
+ * have a lane each; they differ in what a packet is to the kernel. By UDP consecutive datagrams of one size to
+ * one peer become one packet (UDP_SEGMENT), so a superpacket, or a run of small packets, is one send; where the
+ * kernel refuses that, they are taken apart and go one by one.
+ */
+import { NO_PEER } from '../fib/peer-table.ts';
+import { IPV4_HEADER_BYTES, OVERHEAD_BYTES, type Transport } from '../ip/mtu.ts';
+import {
+  type Counters,
+  OUT_BYTES,
+  OUT_PACKETS,
+  PEER_BYTES,
+  PEER_DROPS,
+  PEER_PACKETS,
+  REPLY_SUPPRESSED,
+} from './counters.ts';
+import { Fragmentation } from './fragmentation.ts';
+import {
+  type MonotonicMs,
+  type PacketMemory,
+  type PacketSink,
+  SEND_AGAIN,
+  SEND_UNSEGMENTED,
+  type Waiter,
+} from './ports.ts';
+import { MAX_SEGMENT_HEADER_BYTES } from './segmentation.ts';
+
+/** How long a full socket buffer may hold up the direction before the packet is dropped. */
+const SINK_WAIT_MS = 50;
+/** A segment's outer header, and its inner ones. */
+const SEGMENT_BLOB_BYTES = IPV4_HEADER_BYTES + MAX_SEGMENT_HEADER_BYTES + 4;
+/** Slot of what is no inner packet's but our own answer to one. */
+export const TAG_REPLY = -1;
+/** Kernel: UDP_MAX_SEGMENTS before Linux 6.3, and the largest UDP payload. */
+const MAX_DATAGRAMS = 64;
+const MAX_DATAGRAMS_BYTES = 65_507;
+/** A device that cannot segment is not asked again before this; routes and devices do change. */
+const UNSEGMENTED_MS = 10_000;
+
+/** What the lane needs of its direction. */
+export interface LaneParts {
+  readonly memory: PacketMemory;
+  readonly waiter: Waiter;
+  readonly counters: Counters;
+  readonly clock: MonotonicMs;
+  /** Packet `record` of `lane` was not taken by the host: answers its sender, returns the drop reason. */
+  readonly onRefused: (lane: OuterLane, record: number, failure: number) => number;
+}
+
+export class OuterLane {
+  readonly transport: Transport;
+  /** Bytes that the transport puts before an inner packet. */
+  readonly overheadBytes: number;
+  readonly fragmentation: Fragmentation;
+  readonly #sink: PacketSink;
+  /** Which of the waiter's sinks this lane's is. */
+  readonly #sinkNumber: number;
+  readonly #parts: LaneParts;
+  readonly #blobs: number;
+  #blobsUsed = 0;
+  /** Whether datagrams become one packet: not for a while after the kernel refused to segment. */
+  #joins = true;
+  #joinsFromMs = 0;
+  /** Of each packet in the batch: peer slot, the inner packet (the first of several) it came from, how much of that may be quoted. */
+  readonly slot: Int32Array;
+  readonly inner: Int32Array;
+  readonly quotable: Int32Array;
+  /** Inner packets in it, and their bytes: of the last one alone, and of all. */
+  readonly #datagrams: Int32Array;
+  readonly #bytes: Int32Array;
+  #lastBytes = 0;
+
+  constructor(transport: Transport, sink: PacketSink, sinkNumber: number, parts: LaneParts) {
+    const { packetCapacity, pieceCapacity } = sink.batch;
+    this.transport = transport;
+    this.overheadBytes = OVERHEAD_BYTES[transport];
+    this.#sink = sink;
+    this.#sinkNumber = sinkNumber;
+    this.#parts = parts;
+    this.fragmentation = new Fragmentation(parts.memory, packetCapacity);
+    this.#blobs = parts.memory.allocate(pieceCapacity * SEGMENT_BLOB_BYTES, 64);
+    this.slot = new Int32Array(packetCapacity);
+    this.inner = new Int32Array(packetCapacity);
+    this.quotable = new Int32Array(packetCapacity);
+    this.#datagrams = new Int32Array(packetCapacity);
+    this.#bytes = new Int32Array(packetCapacity);
+  }
+
+  get batch(): PacketSink['batch'] {
+    return this.#sink.batch;
+  }
+
+  /** Sends what is there where `pieces` more would not fit. */
+  makeRoom(pieces: number): void {
+    if (!this.#sink.batch.hasRoom(pieces)) this.flush();
+  }
+
+  /** Room for one segment's headers until the next flush; every segment has a piece, so there is one for each. */
+  takeBlob(): number {
+    return this.#blobs + this.#blobsUsed++ * SEGMENT_BLOB_BYTES;
+  }
+
+  /**
+   * Completes a packet from the pieces added to the batch. `bytes`: of the inner packet that it carries; `inner`:
+   * the one it comes from, of which an ICMP error may quote `quotable` bytes.
+   */
+  end(destination: number, slot: number, inner: number, quotable: number, bytes: number): number {
+    const packet = this.#sink.batch.endPacket(destination);
+    this.slot[packet] = slot;
+    this.inner[packet] = inner;
+    this.quotable[packet] = quotable;
+    this.#datagrams[packet] = 1;
+    this.#bytes[packet] = bytes;
+    this.#lastBytes = bytes;
+    return packet;
+  }
+
+  /** The same for a datagram, which becomes part of the last packet where it continues that. */
+  endDatagram(
+    destination: number,
+    port: number,
+    tos: number,
+    slot: number,
+    inner: number,
+    quotable: number,
+    bytes: number,
+  ): void {
+    const { batch } = this.#sink;
+    const last = batch.packetCount - 1;
+    if (last >= 0 && this.slot[last] === slot && this.#continues(last, destination, port, tos, bytes)) {
+      batch.extendPacket();
+      // All but the last are of one size, so a shorter one ends the packet.
+      batch.segmentBytes[last] = this.#datagrams[last] === 1 ? this.#lastBytes : batch.segmentBytes[last]!;
+      this.#datagrams[last]! += 1;
+      this.#bytes[last]! += bytes;
+      this.#lastBytes = bytes;
+      return;
+    }
+    const packet = this.end(destination, slot, inner, quotable, bytes);
+    batch.port[packet] = port;
+    batch.tos[packet] = tos;
+  }
+
+  #continues(last: number, destination: number, port: number, tos: number, bytes: number): boolean {
+    const { batch } = this.#sink;
+    const segmentBytes = batch.segmentBytes[last]! || this.#lastBytes;
+    return (
+      batch.destination[last] === destination >>> 0 &&
+      batch.port[last] === port &&
+      batch.tos[last] === tos &&
+      bytes <= segmentBytes &&
+      this.#lastBytes === segmentBytes &&
+      this.#datagrams[last]! < MAX_DATAGRAMS &&
+      this.#bytes[last]! + bytes <= MAX_DATAGRAMS_BYTES &&
+      this.#joins
+    );
+  }
+
+  /** Sends the batch, and counts what left and what the host refused. */
+  flush(): void {
+    const { batch } = this.#sink;
+    if (!this.#joins && this.#parts.clock() >= this.#joinsFromMs) this.#joins = true;
+    let next = 0;
+    let waited = false;
+    while (next < batch.packetCount) {
+      const sent = this.#sink.send(next);
+      const { failure } = this.#sink;
+      for (let packet = next; packet < next + sent; packet++) this.#countSent(packet);
+      next += sent;
+      if (next === batch.packetCount) break;
+      if (sent > 0) waited = false;
+      if (
+        failure === SEND_AGAIN &&
+        !waited &&
+        this.#parts.waiter.waitForSink(SINK_WAIT_MS, this.#sinkNumber)
+      ) {
+        waited = true;
+        continue;
+      }
+      if (failure === SEND_UNSEGMENTED && this.#datagrams[next]! > 1) {
+        this.#takeApart(next);
+        next = 0;
+      } else this.#countRefused(next++, failure);
+    }
+    batch.clear();
+    this.fragmentation.clear();
+    this.#blobsUsed = 0;
+  }
+
+  /**
+   * Makes the batch what is left of it from packet `from` on, each datagram a packet: the pieces stay where they
+   * are. There is room, since such a batch takes as many packets as pieces.
+   */
+  #takeApart(from: number): void {
+    const { batch } = this.#sink;
+    this.#joins = false;
+    this.#joinsFromMs = this.#parts.clock() + UNSEGMENTED_MS;
+    const old = {
+      count: batch.packetCount,
+      firstPiece: batch.firstPiece.slice(),
+      destination: batch.destination.slice(),
+      port: batch.port.slice(),
+      tos: batch.tos.slice(),
+      segmentBytes: batch.segmentBytes.slice(),
+      slot: this.slot.slice(),
+      inner: this.inner.slice(),
+      quotable: this.quotable.slice(),
+    };
+    batch.packetCount = 0;
+    batch.firstPiece[0] = old.firstPiece[from]!;
+    for (let packet = from; packet < old.count; packet++) {
+      const end = old.firstPiece[packet + 1]!;
+      let bytes = 0;
+      for (let piece = old.firstPiece[packet]!; piece < end; piece++) {
+        bytes += batch.length[piece]!;
+        if (piece + 1 < end && bytes !== old.segmentBytes[packet]) continue;
+        batch.pieceCount = piece + 1;
+        const part = this.end(
+          old.destination[packet]!,
+          old.slot[packet]!,
+          old.inner[packet]!,
+          old.quotable[packet]!,
+          bytes,
+        );
+        batch.port[part] = old.port[packet]!;
+        batch.tos[part] = old.tos[packet]!;
+        bytes = 0;
+      }
+    }
+  }
+
+  #countSent(packet: number): void {
+    const slot = this.slot[packet]!;
+    if (slot === TAG_REPLY) return;
+    const { counters } = this.#parts;
+    const datagrams = this.#datagrams[packet]!;
+    const bytes = this.#bytes[packet]!;
+    counters.add(OUT_PACKETS, datagrams);
+    counters.add(OUT_BYTES, bytes);
+    counters.addPeer(slot, PEER_PACKETS, datagrams);
+    counters.addPeer(slot, PEER_BYTES, bytes);
+  }
+
+  #countRefused(packet: number, failure: number): void {
+    const { counters } = this.#parts;
+    const slot = this.slot[packet]!;
+    if (slot === TAG_REPLY) {
+      counters.add(REPLY_SUPPRESSED, 1);
+      return;
+    }
+    const datagrams = this.#datagrams[packet]!;
+    counters.drop(this.#parts.onRefused(this, packet, failure), datagrams);
+    if (slot !== NO_PEER) counters.addPeer(slot, PEER_DROPS, datagrams);
+  }
+
+  /** Bytes of the largest inner packet that packet `packet` carries. */
+  innerBytes(packet: number): number {
+    return this.#sink.batch.segmentBytes[packet]! || this.#bytes[packet]!;
+  }
+}
