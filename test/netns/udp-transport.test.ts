@@ -57,7 +57,7 @@ const offloads = (state: 'on' | 'off') => {
   }
 };
 
-async function untilSeen(capture: Capture, wanted: (bytes: Uint8Array) => boolean): Promise<Uint8Array> {
+async function untilSeen(capture: Capture, wanted: (bytes: Uint8Array) => boolean): Promise<Uint8Array | undefined> {
   return poll(systemClock, 5000, 10, async () => {
     for (const { bytes } of capture.read()) if (wanted(bytes)) return bytes;
     return undefined;
@@ -69,12 +69,12 @@ test('an echo crosses as the payload of a datagram, DSCP and ECN copied, DF set,
   try {
     expect(ping('-c', '3', '-Q', '0xb9')).toContain('3 received');
     const frame = await untilSeen(capture, (bytes) => bytes[14 + 9] === 17 && bytes[14 + 28 + 20] === 8);
-    const [, outer, udp, inner, icmp] = decodeFrame(frame);
+    const [, outer, udp, inner, icmp] = decodeFrame(frame!);
     expect(outer).toMatchObject({ protocol: 17, tos: 0xb9, dontFragment: true, ttl: 63, totalLength: 112 });
     expect(udp).toMatchObject({ sourcePort: PORT, destinationPort: PORT, datagramLength: 92 });
     expect(inner).toMatchObject({ kind: 'ipv4', tos: 0xb9, totalLength: 84 });
     expect(icmp).toMatchObject({ kind: 'icmp', type: 8, checksum: 'ok' });
-    expect(ipv4Layers(decodeFrame(frame))).toHaveLength(2);
+    expect(ipv4Layers(decodeFrame(frame!))).toHaveLength(2);
   } finally {
     capture.close();
   }
