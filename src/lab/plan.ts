@@ -118,7 +118,7 @@ export function planLab(topology: Topology, management: Prefix | null): LabPlan 
 }
 
 /** The router's port in a zone's bridge. */
-function routerPort(zone: Zone): string {
+export function routerPort(zone: Zone): string {
   return `rt-${zone.name}`;
 }
 

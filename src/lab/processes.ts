@@ -32,6 +32,15 @@ export function isAlive(id: ProcessId): boolean {
   return identify(id.pid)?.startedAt === id.startedAt;
 }
 
+/** By SIGSTOP. */
+export function isStopped(id: ProcessId): boolean {
+  try {
+    return /^State:\s*T/m.test(readFileSync(`/proc/${id.pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
 export function formatProcessId(id: ProcessId): string {
   return `${id.pid} ${id.startedAt}\n`;
 }

@@ -2,6 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { systemClock } from '../../base/clock.ts';
+import { UsageError } from '../../base/errors.ts';
 import { systemRandom } from '../../base/random.ts';
 import { takeDown } from '../../lab/down.ts';
 import { execInLab } from '../../lab/exec.ts';
@@ -28,6 +29,8 @@ export async function run(argv: readonly string[]): Promise<number> {
   addExec(command);
   addEnv(command);
   addVerify(command);
+  addCapture(command);
+  addFault(command);
   addDemo(command);
   return runCommand(command, argv);
 }
@@ -174,6 +177,79 @@ function addVerify(command: Command): void {
           await store.close();
         }
       }),
+    );
+}
+
+function addCapture(command: Command): void {
+  command
+    .command('capture')
+    .description('Record what passes interfaces of the lab into a pcapng file, until Ctrl-C')
+    .argument('[place...]', 'HOST (its eth0) or HOST:INTERFACE; by default the fabric at all nodes')
+    .requiredOption('-w, --write <file>', 'the file; - for stdout')
+    .option('--count <n>', 'end after so many packets')
+    .option('--seconds <n>', 'end after so much time')
+    .option(...LAB_OPTION)
+    .action(
+      handler(
+        async (
+          given: string[],
+          options: { write: string; count?: string; seconds?: string; lab?: string },
+        ) => {
+          const { topology } = requireLab(context().labsDirectory, selected(options.lab));
+          const { captureInLab, capturePlaces } = await import('../../lab/capture.ts');
+          const ended = new AbortController();
+          for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ended.abort());
+          const seconds = positiveNumber('--seconds', options.seconds);
+          if (seconds !== undefined) setTimeout(() => ended.abort(), seconds * 1000).unref();
+          const places = capturePlaces(topology, given);
+          const named = places.map((place) => `${place.host}:${place.interface}`).join(', ');
+          context().progress(`capturing at ${named}`);
+          const count = positiveNumber('--count', options.count);
+          const captured = { places, file: options.write, count, signal: ended.signal };
+          const packets = await captureInLab(topology, captured, systemClock);
+          context().progress(
+            `${packets} packets written to ${options.write === '-' ? 'stdout' : options.write}`,
+          );
+        },
+      ),
+    );
+}
+
+function positiveNumber(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (value > 0 && Number.isFinite(value)) return value;
+  throw new UsageError(`${option} "${text}": expected a number greater than 0`);
+}
+
+function addFault(command: Command): void {
+  command
+    .command('fault')
+    .description('Break a link or a process of the lab, or mend it; without words, list what is broken')
+    .argument('[action]', 'link-down, link-up, kill, freeze or thaw')
+    .argument('[target]', 'NODE, etcd member, and for links ZONE or internet')
+    .option(...LAB_OPTION)
+    .option('--verbose', 'show every command that changes something')
+    .action(
+      handler(
+        async (
+          action: string | undefined,
+          target: string | undefined,
+          options: VerboseOption & { lab?: string },
+        ) => {
+          const world = context(options);
+          const { topology } = requireLab(world.labsDirectory, selected(options.lab));
+          const { applyFault, FAULT_ACTIONS, listFaults } = await import('../../lab/fault.ts');
+          if (action === undefined) {
+            for (const fault of await listFaults(topology, world)) process.stdout.write(`${fault}\n`);
+            return;
+          }
+          const known = FAULT_ACTIONS.find((name) => name === action);
+          if (!known || target === undefined)
+            throw new UsageError(`expected an action (${FAULT_ACTIONS.join(', ')}) and a target`);
+          world.progress(await applyFault(topology, known, target, world));
+        },
+      ),
     );
 }
 
