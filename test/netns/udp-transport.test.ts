@@ -57,7 +57,10 @@ const offloads = (state: 'on' | 'off') => {
   }
 };
 
-async function untilSeen(capture: Capture, wanted: (bytes: Uint8Array) => boolean): Promise<Uint8Array | undefined> {
+async function untilSeen(
+  capture: Capture,
+  wanted: (bytes: Uint8Array) => boolean,
+): Promise<Uint8Array | undefined> {
   return poll(systemClock, 5000, 10, async () => {
     for (const { bytes } of capture.read()) if (wanted(bytes)) return bytes;
     return undefined;
