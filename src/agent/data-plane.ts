@@ -115,6 +115,11 @@ function openDescriptors(options: DataPlaneOptions): Descriptors {
   }
 }
 
+/** Copying 20,000 entries to a thread that does not look at them would take longer than laying them. */
+function partFor(direction: Direction, config: ForwardingConfig): ForwardingConfig {
+  return direction === 'outbound' ? { ...config, sources: [] } : { ...config, entries: [] };
+}
+
 interface PacketThread {
   readonly worker: Worker;
   readonly port: MessagePort;
@@ -158,7 +163,7 @@ class ThreadedDataPlane implements DataPlane {
 
   async replace(config: ForwardingConfig): Promise<void> {
     this.#orderedRevision = config.revision;
-    await this.#order((id) => ({ order: 'replace', id, config }));
+    await this.#order((id, direction) => ({ order: 'replace', id, config: partFor(direction, config) }));
     this.#revision = config.revision;
   }
 
@@ -248,11 +253,11 @@ class ThreadedDataPlane implements DataPlane {
     return { worker, port: port1, wakeup, counters: new Counters(direction, counterMemory), exited };
   }
 
-  #order(make: (id: number) => PacketThreadOrder): Promise<void> {
+  #order(make: (id: number, direction: Direction) => PacketThreadOrder): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure);
     const id = this.#nextId++;
     const answers = this.#answers(id);
-    for (const thread of this.#threads) this.#send(thread, make(id));
+    for (const thread of this.#threads) this.#send(thread, make(id, thread.counters.direction));
     return answers;
   }
 

@@ -1,8 +1,8 @@
 /**
  * `tortie tunnel run`: the device alone, for whoever puts routes on it. Composition root and lifecycle.
  *
- * Theory of operation. Routes are followed first, so that the data plane has its table a moment after it starts;
- * the device gets its carrier when the data plane opens it, and keeps its routes when we stop. From then on:
+ * Theory of operation. The device gets its carrier when the data plane opens it, and keeps its routes when we
+ * stop. While the packet threads start, the kernel's tables are dumped and followed. From then on:
  *
  *     rtnetlink -> RouteFollower -> RouteForwarding (marks, compares) -> one change at a time -> DataPlane
  *
@@ -19,7 +19,7 @@ import type { KernelChange, KernelTables } from '../control/kernel-tables.ts';
 import { describeOperation, RouteForwarding } from '../control/route-forwarding.ts';
 import { output } from '../host/commands.ts';
 import { RouteFollower } from '../host/route-follower.ts';
-import { writeSysctl } from '../host/sysctl.ts';
+import { readSysctl, writeSysctl } from '../host/sysctl.ts';
 import { flockLock } from '../io/file-lock.ts';
 import { formatIpv4 } from '../ip/ipv4.ts';
 import { type OverlayMtu, overlayMtu, type UnderlayMtu } from '../ip/mtu.ts';
@@ -100,9 +100,8 @@ class Tunnel {
     mkdirSync(this.#options.runDirectory, { recursive: true, mode: 0o755 });
     this.#takeLock();
     await this.#serve();
-    this.#follower.start();
     this.#stoppers.push(() => this.#dataPlane?.stop());
-    await this.#startDataPlane();
+    await this.#startDataPlane(() => this.#follower.start());
   }
 
   untilStopped(): Promise<void> {
@@ -155,30 +154,36 @@ class Tunnel {
     this.#stoppers.push(() => server.close());
   }
 
-  async #startDataPlane(): Promise<void> {
+  /** `meanwhile` is done while the packet threads start. */
+  async #startDataPlane(meanwhile: () => void = () => {}): Promise<void> {
     const { device, transport, udpPort } = this.#options;
     const { logger } = this.#parts;
-    const adopted = this.#forwarding.linkNamed(device) !== undefined;
-    let started: DataPlane | undefined;
-    started = await this.#parts.startDataPlane({
+    const adopted = readSysctl(`net/ipv4/conf/${device}/rp_filter`) !== undefined;
+    let ended: Error | undefined;
+    let dataPlane: DataPlane | undefined;
+    const starting = this.#parts.startDataPlane({
       device,
       transport,
       udpPort,
       logger,
       holdUnrouted: true,
       onExit: (error) => {
-        if (started && started === this.#dataPlane) void this.#restart(started, error);
+        ended = error;
+        if (dataPlane && dataPlane === this.#dataPlane) void this.#restart(dataPlane, error);
       },
     });
     try {
-      await this.#setUp(started, adopted);
+      meanwhile();
+      dataPlane = await starting;
+      await this.#setUp(dataPlane, adopted);
+      if (ended) throw ended;
     } catch (error) {
-      await started.stop();
+      await (await starting.catch(() => undefined))?.stop();
       throw error;
     }
     const { entryCount, routeCount } = this.#forwarding;
     logger.info({ device, adopted, entries: entryCount, routes: routeCount }, 'the tunnel runs');
-    this.#dataPlane = started;
+    this.#dataPlane = dataPlane;
     this.#lay();
   }
 

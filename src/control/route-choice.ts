@@ -10,6 +10,7 @@
  */
 import type { ForwardingEntry, SourceEntry } from '../fib/forwarding-config.ts';
 import type { Ipv4 } from '../ip/ipv4.ts';
+import type { Prefix } from '../ip/prefix.ts';
 import { type KernelNextHop, type KernelRoute, MAIN_TABLE } from './kernel-tables.ts';
 
 /** More repetitions than this would say a ratio of weights no better. */
@@ -25,12 +26,27 @@ export interface RouteChoice {
   readonly disputed: boolean;
 }
 
-export const NO_CHOICE: RouteChoice = { entry: null, source: null, through: [], beside: [], disputed: false };
+const NOBODY: readonly Ipv4[] = [];
+export const NO_CHOICE: RouteChoice = {
+  entry: null,
+  source: null,
+  through: NOBODY,
+  beside: NOBODY,
+  disputed: false,
+};
 
 /** `routes` all have one prefix, in the kernel's order; `device` is null while there is none. */
 export function chooseRoute(routes: readonly KernelRoute[], device: number | null): RouteChoice {
-  const prefix = routes[0]?.prefix;
-  if (!prefix) return NO_CHOICE;
+  const first = routes[0];
+  if (!first) return NO_CHOICE;
+  if (
+    routes.length === 1 &&
+    first.type === 'unicast' &&
+    first.nextHops.length === 1 &&
+    first.prefix.length > 0
+  )
+    return chooseOnly(first.prefix, first.nextHops[0]!, device);
+  const { prefix } = first;
   const isOurs = (hop: KernelNextHop) => hop.interfaceIndex === device;
   const ways = effective(
     routes.filter((route) => route.type === 'unicast' && route.nextHops.some(isOurs)),
@@ -47,6 +63,20 @@ export function chooseRoute(routes: readonly KernelRoute[], device: number | nul
     through: isDefault ? [...new Set([...through, ...gateways])] : through,
     beside: isDefault ? [] : gateways.filter((gateway) => !through.includes(gateway)),
     disputed: new Set(ways.map(String)).size > 1,
+  };
+}
+
+/** The same where there is nothing to choose: nearly always, and tens of thousands of times at the start. */
+function chooseOnly(prefix: Prefix, hop: KernelNextHop, device: number | null): RouteChoice {
+  const owners = hop.gateway === null ? NOBODY : [hop.gateway];
+  const isOurs = hop.interfaceIndex === device;
+  const nextHops = hop.gateway === null ? 'inner-destination' : owners;
+  return {
+    entry: isOurs ? { prefix, nextHops } : null,
+    source: { prefix, owners },
+    through: isOurs ? owners : NOBODY,
+    beside: isOurs ? NOBODY : owners,
+    disputed: false,
   };
 }
 

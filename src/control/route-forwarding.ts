@@ -74,11 +74,6 @@ export class RouteForwarding {
     return this.#links.get(index);
   }
 
-  linkNamed(name: string): KernelLink | undefined {
-    for (const link of this.#links.values()) if (link.name === name) return link;
-    return undefined;
-  }
-
   /** Prefixes whose routes through our device differ from table to table; main has the word. */
   disputed(): readonly Prefix[] {
     return [...this.#disputed.values()];
@@ -220,12 +215,12 @@ export class RouteForwarding {
     const after = chooseRoute(this.#routes.get(key) ?? [], this.#device);
     if (after.disputed) this.#disputed.set(key, after.entry!.prefix);
     else if (this.#disputed.size > 0) this.#disputed.delete(key);
-    if (String(before.entry?.nextHops) !== String(after.entry?.nextHops)) {
+    if (!sameHops(before.entry?.nextHops, after.entry?.nextHops)) {
       if (after.entry) operations.push({ op: 'set-entry', entry: after.entry });
       else operations.push({ op: 'delete-entry', prefix: before.entry!.prefix });
       this.#entryCount += Number(after.entry !== null) - Number(before.entry !== null);
     }
-    if (String(before.source?.owners) !== String(after.source?.owners)) {
+    if (!sameHops(before.source?.owners, after.source?.owners)) {
       if (after.source) operations.push({ op: 'set-source', source: after.source });
       else operations.push({ op: 'delete-source', prefix: before.source!.prefix });
     }
@@ -298,6 +293,13 @@ export class RouteForwarding {
 /** A number for a Map: 38 bits. */
 function keyOf(prefix: Prefix): number {
   return prefix.address * 64 + prefix.length;
+}
+
+type Hops = readonly Ipv4[] | string | undefined;
+
+function sameHops(a: Hops, b: Hops): boolean {
+  if (typeof a !== 'object' || typeof b !== 'object') return a === b;
+  return a.length === b.length && a.every((hop, i) => hop === b[i]);
 }
 
 function sameRoute(a: KernelRoute, b: KernelRoute): boolean {

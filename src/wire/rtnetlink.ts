@@ -294,6 +294,7 @@ function decodeRoute(body: Range, change: Change, messageFlags: number): RouteMe
   const attributes = attributesOf(body, start + RTMSG_BYTES);
   const metrics = attributes.get(RTA_METRICS);
   const flags = view.getUint32(start + 8, true);
+  const position = positionOf(messageFlags);
   return {
     kind: 'route',
     change,
@@ -308,9 +309,13 @@ function decodeRoute(body: Range, change: Change, messageFlags: number): RouteMe
     preferredSource: address(attributes.get(RTA_PREFSRC)),
     mtu: metrics === undefined ? 0 : integer(attributesOf(metrics, metrics.start).get(RTAX_MTU)),
     nextHops: decodeNextHops(attributes, flags),
-    ...(messageFlags & NLM_F_REPLACE ? { position: 'replaced' } : {}),
-    ...(messageFlags & NLM_F_APPEND ? { position: 'appended' } : {}),
+    ...(position === undefined ? {} : { position }),
   };
+}
+
+function positionOf(messageFlags: number): RouteMessage['position'] {
+  if (messageFlags & NLM_F_REPLACE) return 'replaced';
+  return messageFlags & NLM_F_APPEND ? 'appended' : undefined;
 }
 
 function nextHop(

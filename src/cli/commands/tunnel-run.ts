@@ -1,6 +1,4 @@
 /** `tortie tunnel run`: the composition root of a device without a datastore. */
-import { createLogger } from '../../agent/log.ts';
-import { runTunnel } from '../../agent/tunnel.ts';
 import { parseTunnelOptions, type TunnelRunFlags } from '../../agent/tunnel-options.ts';
 import { systemClock } from '../../base/clock.ts';
 import { CAPABILITY, keepOnlyCapabilities } from '../../io/capabilities.ts';
@@ -9,19 +7,15 @@ export async function tunnelRun(flags: TunnelRunFlags & { readonly logLevel: str
   const options = parseTunnelOptions(flags, process.env);
   // Before anything is opened: this process is replaced by one that may do no more than it needs.
   keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW]);
+  // Loaded now, so that it is loaded once.
+  const { createLogger } = await import('../../agent/log.ts');
+  const { startDataPlane } = await import('../../agent/data-plane.ts');
+  const { runTunnel } = await import('../../agent/tunnel.ts');
   const logger = createLogger(flags.logLevel, { tunnel: options.device });
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const)
     process.once(name, () => stop.abort(new Error(`got ${name}`)));
-  await runTunnel(
-    options,
-    {
-      clock: systemClock,
-      logger,
-      startDataPlane: async (parts) => (await import('../../agent/data-plane.ts')).startDataPlane(parts),
-    },
-    stop.signal,
-  );
+  await runTunnel(options, { clock: systemClock, logger, startDataPlane }, stop.signal);
   logger.info({}, 'the tunnel has stopped; its device and the routes on it stay');
   return 0;
 }
