@@ -25,7 +25,6 @@ import { formatIpv4 } from '../ip/ipv4.ts';
 import { type OverlayMtu, overlayMtu, type UnderlayMtu } from '../ip/mtu.ts';
 import type { DataPlane, DataPlaneOptions } from './data-plane.ts';
 import { serveTcp, serveUnix } from './http.ts';
-import { createMetrics } from './metrics.ts';
 import { type TunnelOptions, tunnelSocketPath } from './tunnel-options.ts';
 import {
   TUNNEL_STATUS_VERSION,
@@ -146,6 +145,8 @@ class Tunnel {
     const socket = await serveUnix(tunnelSocketPath(runDirectory, device), { '/v1/status': json });
     this.#stoppers.push(() => socket.close());
     if (!metrics) return;
+    // A third of what there is to load, and only some ask for it.
+    const { createMetrics } = await import('./metrics.ts');
     const exporter = createMetrics(status);
     const server = await serveTcp(metrics.host, metrics.port, {
       '/metrics': async () => ({ type: exporter.type, body: await exporter.text() }),
@@ -325,9 +326,9 @@ class Tunnel {
   /** Those that we send to, and of the others those that we heard from. */
   #peers(): TunnelPeerStatus[] {
     return (this.#dataPlane?.peers() ?? []).flatMap((counters) => {
-      const transport = this.#forwarding.transportTo(counters.address);
+      const transport = this.#forwarding.peer(counters.address)?.transport;
       const idle = counters.inboundPackets + counters.inboundDrops === 0;
-      return transport === 'none' && idle
+      return transport === undefined || (transport === 'none' && idle)
         ? []
         : [{ ...counters, address: formatIpv4(counters.address), transport }];
     });

@@ -141,8 +141,8 @@ export class RouteForwarding {
     };
   }
 
-  transportTo(address: Ipv4): Peer['transport'] {
-    return this.#peers.get(address)?.transport ?? 'none';
+  peer(address: Ipv4): Peer | undefined {
+    return this.#peers.get(address);
   }
 
   /** Links that peers of our device are reached by. */
