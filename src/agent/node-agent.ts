@@ -4,7 +4,8 @@
  * Theory of operation. Things start in an order in which each finds what it needs, and stop in reverse; if one
  * fails, those before it are stopped and the error goes to the caller:
  * 1. the lock: one agent per node on a host; 2. the status socket, which says `starting`;
- * 3. the datastore and the Node's registration in it; 4. the data plane, which makes the device;
+ * 3. the datastore, and in it an address for this node; 4. the data plane, which makes the device, and the Node's
+ *    registration, so that a node that cannot forward is nobody's next hop;
  * 5. the reconciler and the node keeper, which run until the signal.
  * Stopping leaves the persistent device and the routes: nothing leaks out unencapsulated while nobody reads the
  * device, and the next start resumes where this one ended. What ends an agent early (a worker that dies) ends it
@@ -96,9 +97,19 @@ class NodeAgent {
     ]);
     this.#store = store;
     this.#stoppers.push(() => store.close());
-    const registration = { store, options: this.#options, facts, clock, logger, signal: this.#inner.signal };
+    let starting: Promise<DataPlane> | undefined;
+    const takeDevice = () => (starting ??= this.#startDataPlane());
+    const registration = {
+      store,
+      options: this.#options,
+      facts,
+      clock,
+      logger,
+      signal: this.#inner.signal,
+      takeDevice,
+    };
     await this.#whileDatastoreAway(() => register(registration));
-    const dataPlane = await this.#startDataPlane();
+    const dataPlane = await takeDevice();
     const keeper = new NodeKeeper({
       node: this.#options.node,
       udpPort: this.#options.transport === 'ipip' ? null : this.#options.udpPort,

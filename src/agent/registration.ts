@@ -26,15 +26,18 @@ export interface Registration {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly signal: AbortSignal;
+  /** Takes what the agent needs of the host: a node that cannot forward never shows up in the datastore. */
+  takeDevice(): Promise<unknown>;
 }
 
 /** Gives the address that the Node resource has now. */
 export async function register(r: Registration): Promise<InterfaceAddress> {
-  await ensureCluster(r);
-  if (r.options.defaultPool) await ensureDefaultPool(r, r.options.defaultPool);
   const key = resourceKey('Node', r.options.node);
   const address = await chooseAddress(r, (await r.store.get(key))?.value);
   await refuseTakenAddress(r, address);
+  await r.takeDevice();
+  await ensureCluster(r);
+  if (r.options.defaultPool) await ensureDefaultPool(r, r.options.defaultPool);
   await updateOrCreate(r, 'Node', r.options.node, (node) => withAddress(node, address));
   warnAbout(r, address);
   return address;

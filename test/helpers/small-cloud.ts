@@ -15,7 +15,7 @@ import { socketPath } from '../../src/agent/options.ts';
 import type { AgentStatus } from '../../src/agent/status.ts';
 import { poll, systemClock } from '../../src/base/clock.ts';
 import { resourceKey } from '../../src/model/keys.ts';
-import type { Datastore } from '../../src/store/datastore.ts';
+import { AlreadyExistsError, ConflictError, type Datastore } from '../../src/store/datastore.ts';
 import { openFileStore } from '../../src/store/open.ts';
 import { affinity, block, type KeyValue, node, pool, workload } from './cluster.ts';
 
@@ -101,13 +101,19 @@ export class SmallCloud {
     }
   }
 
-  /** Creates or replaces one value; gives the store's revision of it. */
+  /** Creates or replaces one value, whoever else writes it (an agent its Node); gives the store's revision of it. */
   async put([key, value]: KeyValue): Promise<string> {
-    const known = await this.store.get(key);
-    const entry = known
-      ? await this.store.update(key, value, known.revision)
-      : await this.store.create(key, value);
-    return entry.revision;
+    for (;;) {
+      const known = await this.store.get(key);
+      try {
+        const entry = known
+          ? await this.store.update(key, value, known.revision)
+          : await this.store.create(key, value);
+        return entry.revision;
+      } catch (error) {
+        if (!(error instanceof ConflictError || error instanceof AlreadyExistsError)) throw error;
+      }
+    }
   }
 
   setMode(mode: string): Promise<string> {

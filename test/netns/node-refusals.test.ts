@@ -1,6 +1,6 @@
 /** What stops an agent before it starts: exit 4, what is missing, what mends it. One namespace with one address. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -50,6 +50,8 @@ test.each(['net_admin', 'net_raw'])('the capability %s is missing', (name) => {
   const { status, stderr } = attempt(['setpriv', `--bounding-set=-${name}`]);
   expect(stderr).toMatch(new RegExp(`CAP_${name}`, 'i'));
   expect(status).toBe(4);
+  // A node that cannot forward is not announced to the others.
+  expect(existsSync(join(directory, 'store/calico'))).toBe(false);
 });
 
 test('nft is not installed', () => {

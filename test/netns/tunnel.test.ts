@@ -102,7 +102,7 @@ test('route replace to another next hop and back while pings run: none is lost',
   const ended = new Promise((resolve) => ping.once('close', resolve));
   for (let flip = 0; flip < 10; flip++) {
     hosts.ip('a', by(flip % 2 ? 'b' : 'c'));
-    await new Promise((resolve) => setTimeout(resolve, 100)); // lets pings run in between; the count decides
+    await new Promise((resolve) => setTimeout(resolve, 100)); // sleeps: lets pings run in between; the count decides
   }
   await ended;
   expect(text).toContain('1000 packets transmitted, 1000 received');
