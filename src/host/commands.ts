@@ -1,4 +1,4 @@
-/** Runs `ip` and `nft` as child processes: with a deadline, with what they said in the error. */
+/** Runs `ip`, `nft` and what else the host and the lab need as child processes: with a deadline, with what they said in the error. */
 import { spawn } from 'node:child_process';
 import { FailedError, UnavailableError } from '../base/errors.ts';
 
@@ -10,6 +10,7 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   ip: 'iproute2',
   nft: 'nftables',
   nsenter: 'util-linux',
+  etcd: 'etcd-server',
 };
 
 export interface CommandResult {
@@ -27,13 +28,23 @@ export class HostCommandError extends FailedError {
   }
 }
 
+export interface CommandOptions {
+  /** In place of ours. */
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  readonly deadlineMs?: number | undefined;
+}
+
 /** Runs a program and gives what it did, whatever its status. */
-export function run(words: readonly string[], stdin = ''): Promise<CommandResult> {
+export function run(
+  words: readonly string[],
+  stdin = '',
+  { env = process.env, deadlineMs = DEADLINE_MS }: CommandOptions = {},
+): Promise<CommandResult> {
   const [program = '', ...args] = words;
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn(program, args, { env, stdio: ['pipe', 'pipe', 'pipe'] });
     // Not spawn's own `timeout`: that keeps the process alive for all of it where the program is missing.
-    const deadline = setTimeout(() => child.kill('SIGKILL'), DEADLINE_MS);
+    const deadline = setTimeout(() => child.kill('SIGKILL'), deadlineMs);
     let [stdout, stderr] = ['', ''];
     child.stdout.setEncoding('utf8').on('data', (text) => {
       stdout += text;
@@ -58,8 +69,12 @@ export function run(words: readonly string[], stdin = ''): Promise<CommandResult
 }
 
 /** Runs a program that must succeed; gives its output. */
-export async function output(words: readonly string[], stdin?: string): Promise<string> {
-  const result = await run(words, stdin);
+export async function output(
+  words: readonly string[],
+  stdin?: string,
+  options?: CommandOptions,
+): Promise<string> {
+  const result = await run(words, stdin, options);
   if (result.status !== 0) throw new HostCommandError(words, result);
   return result.stdout;
 }
