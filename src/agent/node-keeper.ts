@@ -48,6 +48,7 @@ export class NodeKeeper {
   }
 
   async run(signal: AbortSignal): Promise<void> {
+    signal.addEventListener('abort', () => this.#wake(), { once: true });
     let waitMs = RETRY_MS / 10;
     while (!signal.aborted) {
       await this.#untilWanted(signal);
@@ -72,7 +73,6 @@ export class NodeKeeper {
     if (this.#wanted || signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       this.#wake = resolve;
-      signal.addEventListener('abort', () => resolve(), { once: true });
     });
   }
 

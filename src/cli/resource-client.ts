@@ -11,7 +11,7 @@ import { kindPrefix, resourceKey } from '../model/keys.ts';
 import { poolConflicts } from '../model/pool-conflicts.ts';
 import { refusalText } from '../model/problem.ts';
 import { API_VERSION, type IPPool, type Kind, type Resource, type ResourceOf } from '../model/resources.ts';
-import { decodeStored } from '../model/stored.ts';
+import { addedProblems, decodeStored } from '../model/stored.ts';
 import type { Datastore, Entry, Revision } from '../store/datastore.ts';
 
 export interface ResourceId {
@@ -200,6 +200,13 @@ export class ResourceClient {
     const before = decodeStored(id.kind, entry.value);
     const after = decodeStored(id.kind, value);
     if (!after.ok) throw new InvalidError('ERR_RESOURCE_REFUSED', after.problem);
+    const added = addedProblems(id.kind, entry.value, value);
+    if (added.length) throw new InvalidError('ERR_RESOURCE_REFUSED', refusalText(added));
+    if (before.ok && before.resource.metadata.name !== after.resource.metadata.name)
+      throw new InvalidError(
+        'ERR_RESOURCE_REFUSED',
+        'error with field Metadata.Name (it cannot be modified)',
+      );
     await this.#judge(after.resource, before.ok ? before.resource : undefined);
     try {
       await this.#store.update(keyOf(id), value, entry.revision);

@@ -225,7 +225,7 @@ export class Reconciler {
     signal.addEventListener('abort', () => this.#notify(), { once: true });
     let recheckAt = this.#o.clock.monotonicMs() + RECHECK_MS;
     while (!signal.aborted) {
-      await this.#waitUntil(recheckAt, signal);
+      await this.#waitUntil(recheckAt);
       if (signal.aborted) return;
       const due = this.#o.clock.monotonicMs() >= recheckAt;
       if (due) this.#factsStale = this.#hostStale = true;
@@ -243,7 +243,8 @@ export class Reconciler {
     }
   }
 
-  async #waitUntil(timeMs: number, signal: AbortSignal): Promise<void> {
+  /** Until the time, or until something is to be done: the signal's abort is one of these things. */
+  async #waitUntil(timeMs: number): Promise<void> {
     if (this.#woken) {
       this.#woken = false;
       return;
@@ -253,10 +254,7 @@ export class Reconciler {
       this.#wake = resolve;
     });
     const left = Math.max(0, timeMs - this.#o.clock.monotonicMs());
-    await Promise.race([
-      woken,
-      this.#o.clock.sleep(left, AbortSignal.any([timer.signal, signal])).catch(() => {}),
-    ]);
+    await Promise.race([woken, this.#o.clock.sleep(left, timer.signal).catch(() => {})]);
     timer.abort();
     this.#woken = false;
   }

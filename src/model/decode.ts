@@ -14,7 +14,7 @@ import {
 import { checkFelixConfiguration, felixConfigurationSpec } from './felix-configuration.ts';
 import { type Check, type ObjectMaker, objectMaker, type Reading } from './fields.ts';
 import { checkIPPool, ipPoolSpec } from './ip-pool.ts';
-import { metadataSchema, nameProblem } from './metadata.ts';
+import { labelProblems, metadataSchema, nameProblem } from './metadata.ts';
 import { checkNode, nodeSpec, nodeStatus } from './node.ts';
 import { type Decoded, type Problem, pathText } from './problem.ts';
 import { API_VERSION, type Kind, type ResourceOf } from './resources.ts';
@@ -78,6 +78,7 @@ export function decodeResource<K extends Kind>(
 ): Decoded<ResourceOf<K>> {
   const decoded = decodeWith(schemaOf(kind, reading), checkOfSpec(kind), value);
   const identity = reading === 'strict' ? identityProblems(kind, value) : [];
+  if (reading === 'strict' && isObject(value)) identity.push(...labelProblems(value.metadata));
   if (decoded.ok && !identity.length) return decoded as Decoded<ResourceOf<K>>;
   return { ok: false, problems: [...(decoded.ok ? [] : decoded.problems), ...identity] };
 }

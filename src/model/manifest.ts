@@ -86,11 +86,31 @@ async function parseDocument(text: string): Promise<unknown> {
 
 /** Undefined where it is no JSON: flow YAML begins alike. */
 function parseJson(text: string): unknown {
+  let value: unknown;
   try {
-    return JSON.parse(text);
+    value = JSON.parse(text);
   } catch {
     return undefined;
   }
+  const twice = repeatedKey(text);
+  if (twice !== undefined) throw parsingError(`key ${twice} is there twice in one object`);
+  return value;
+}
+
+/** The first key that an object of a JSON text has twice: JSON.parse would take the last one silently. */
+function repeatedKey(json: string): string | undefined {
+  const open: Set<string>[] = [];
+  for (const [token, isKey] of json.matchAll(/"(?:[^"\\]|\\.)*"(\s*:)?|[{}]/g)) {
+    const keys = open.at(-1);
+    if (token === '{') open.push(new Set());
+    else if (token === '}') open.pop();
+    else if (isKey && keys) {
+      const key = JSON.parse(token.slice(0, -isKey.length)) as string;
+      if (keys.has(key)) return JSON.stringify(key);
+      keys.add(key);
+    }
+  }
+  return undefined;
 }
 
 async function parseYaml(text: string): Promise<unknown> {

@@ -18,6 +18,7 @@
  * read, so that the listing is exactly the state at its revision and a watch from there misses and doubles
  * nothing (file-watch.ts).
  */
+import { statSync } from 'node:fs';
 import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import {
@@ -85,6 +86,7 @@ export class FileStore implements Datastore {
   async list(prefix: string): Promise<Listing> {
     checkPrefix(prefix);
     return this.#explained(`list ${prefix}`, async () => {
+      refuseFile(this.#root);
       for (;;) {
         const listing = await this.#tryList(prefix);
         if (listing) return listing;
@@ -250,6 +252,14 @@ export class FileStore implements Datastore {
       throw explainFileError(error, action, this.#root);
     }
   }
+}
+
+/** A missing directory is an empty datastore; a file in its place is a mistake. @throws as `mkdir` would */
+function refuseFile(root: string): void {
+  if (statSync(root, { throwIfNoEntry: false })?.isDirectory() !== false) return;
+  throw new DatastoreUnavailableError(`the datastore file://${root} is no directory`, false, {
+    hint: 'Choose another one with --datastore file:///DIRECTORY.',
+  });
 }
 
 function entryOf({ key, value, index }: Seen): Entry | undefined {

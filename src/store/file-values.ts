@@ -117,6 +117,10 @@ export function* directoriesBelow(directory: string): Generator<string> {
   }
 }
 
+export function isEmptyOrMissing(directory: string): boolean {
+  return directoryEntries(directory).length === 0;
+}
+
 function directoryEntries(directory: string) {
   try {
     return readdirSync(directory, { withFileTypes: true });

@@ -8,9 +8,10 @@
  */
 import { type FSWatcher, statSync, watch } from 'node:fs';
 import type { Clock } from '../base/clock.ts';
-import type { Listing, WatchEvent, WatchOptions } from './datastore.ts';
+import { DatastoreUnavailableError, type Listing, type WatchEvent, type WatchOptions } from './datastore.ts';
 import { LogReader, type LogRecord, logDirectory } from './file-log.ts';
 import { toRevision } from './file-transaction.ts';
+import { isEmptyOrMissing } from './file-values.ts';
 import { type EditedFiles, HandEdits } from './hand-edits.ts';
 
 export interface WatchedFiles extends EditedFiles {
@@ -39,6 +40,7 @@ export async function* watchFiles(
     while (!signal.aborted) {
       const events: WatchEvent[] = [];
       try {
+        if (reader.revision > 0) refuseGone(files.root);
         log.follow();
         const changes = reader.read();
         if (changes === 'gap') {
@@ -67,6 +69,21 @@ export async function* watchFiles(
     log.close();
     edits.close();
   }
+}
+
+/**
+ * A directory that was moved away, or whose file system was unmounted, does not say that every object was deleted.
+ * @throws DatastoreUnavailableError
+ */
+function refuseGone(root: string): void {
+  if (!isEmptyOrMissing(root)) return;
+  throw new DatastoreUnavailableError(
+    `the datastore file://${root} is gone: its directory is missing or empty`,
+    true,
+    {
+      hint: `Put it back, or mount it: what is there then is followed again.`,
+    },
+  );
 }
 
 function eventOf(change: LogRecord): WatchEvent {

@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
 import type { Datastore, Entry, Revision } from '../../src/store/datastore.ts';
 import { openFileStore } from '../../src/store/open.ts';
 import { WatchRecorder } from '../helpers/datastore-watching.ts';
@@ -205,18 +206,32 @@ describe('a directory that comes and goes', () => {
     expect(readFileSync(join(directory, KEY), 'utf8')).toBe('1');
   });
 
-  test('a watch outlives its making, its removal and its return', async () => {
+  test('a watch outlives its making, its going and its return: gone is away, not everything deleted', async () => {
     const recorder = await watchAll();
     const entry = await store.create(KEY, '1');
     await recorder.until((events) => events.length === 1);
-    rmSync(directory, { recursive: true });
+    const elsewhere = join(parent, 'elsewhere');
+    renameSync(directory, elsewhere);
+    await recorder.untilState((states) => /^disconnected: .* is gone/.test(states.at(-1) ?? ''));
+    mkdirSync(directory); // the mount point that an unmounted file system leaves
+    await systemClock.sleep(700); // sleeps: nothing may happen, longer than a failing watch waits
+    expect(recorder.events).toEqual([{ type: 'put', entry }]);
+    renameSync(elsewhere, directory);
+    await recorder.untilState((states) => states.at(-1) === 'connected');
+    const next = await store.update(KEY, '2', entry.revision);
+    await recorder.until((events) => events.length > 1);
+    expect(recorder.events.slice(1)).toEqual([{ type: 'put', entry: next }]);
+  });
+
+  test('what comes in place of a directory that went is taken by a resync', async () => {
+    const recorder = await watchAll();
+    await store.create(KEY, '1');
+    await recorder.until((events) => events.length === 1);
+    renameSync(directory, join(parent, 'elsewhere'));
+    await recorder.untilState((states) => states.at(-1)?.startsWith('disconnected') ?? false);
+    byHand(KEY, 'another');
     await recorder.until((events) => events.at(-1)?.type === 'resync');
-    expect(recorder.events.at(-1)).toEqual({ type: 'resync', listing: { entries: [], revision: '0' } });
-    const count = recorder.events.length;
-    byHand(KEY, 'returned');
-    await recorder.until((events) => events.length > count);
-    expect(recorder.events.at(-1)).toMatchObject({ type: 'put', entry: { key: KEY, value: 'returned' } });
-    expect(recorder.events[0]).toEqual({ type: 'put', entry });
+    expect(recorder.events.at(-1)).toMatchObject({ listing: { entries: [{ key: KEY, value: 'another' }] } });
   });
 
   test('directories that no key needs any more are removed', async () => {

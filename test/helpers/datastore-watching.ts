@@ -38,6 +38,14 @@ export class WatchRecorder {
       throw new Error(`not seen in ${deadlineMs} ms; events: ${JSON.stringify(this.events).slice(0, 3_000)}`);
   }
 
+  async untilState(
+    condition: (states: readonly string[]) => boolean,
+    deadlineMs = DEADLINE_MS,
+  ): Promise<void> {
+    const happened = await poll(systemClock, deadlineMs, 5, async () => condition(this.states) || undefined);
+    if (!happened) throw new Error(`not seen in ${deadlineMs} ms; states: ${this.states.join(', ')}`);
+  }
+
   async stop(): Promise<void> {
     this.#abort.abort();
     await this.#ended;

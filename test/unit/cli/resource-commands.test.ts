@@ -215,6 +215,46 @@ describe('changes of a stored object keep what we do not know', () => {
   });
 });
 
+describe('what no manifest may have, no change may bring in', () => {
+  beforeEach(async () => {
+    await tortie('apply -f -', node('n'));
+  });
+
+  test.each([
+    ['an unknown field by patch', ['patch', 'node', 'n', '-p', '{"spec":{"foo":1}}'], 'spec.foo'],
+    ['another name by patch', ['patch', 'node', 'n', '-p', '{"metadata":{"name":"q"}}'], 'Metadata.Name'],
+    ['a label value with a blank', ['label', 'node', 'n', 'zone=a b'], 'Metadata.Labels (value)'],
+    ['a label key that is none', ['label', 'node', 'n', 'a/b/c=d'], 'Metadata.Labels (label)'],
+    [
+      'a label key by patch',
+      ['patch', 'node', 'n', '-p', '{"metadata":{"labels":{"-x":"y"}}}'],
+      'Metadata.Labels',
+    ],
+  ])('%s', async (_what, words, expected) => {
+    const before = readFileSync(keyFile('nodes/n'), 'utf8');
+    const seen = await tortie(words);
+    expect(seen).toMatchObject({ exit: 3, stdout: '' });
+    expect(seen.stderr).toContain(expected);
+    expect(readFileSync(keyFile('nodes/n'), 'utf8')).toBe(before);
+  });
+
+  test('but what was there already does not hinder a change', async () => {
+    const odd = JSON.parse(readFileSync(keyFile('nodes/n'), 'utf8'));
+    odd.spec.future = 1;
+    odd.metadata.labels = { 'a b': 'c d' };
+    writeFileSync(keyFile('nodes/n'), JSON.stringify(odd));
+    expect(await tortie('label node n zone=a')).toMatchObject({ exit: 0, stderr: '' });
+    expect(stored('nodes/n').spec.future).toBe(1);
+  });
+});
+
+test('a file is no datastore', async () => {
+  writeFileSync(`${root}/store`, 'text');
+  const seen = await tortie('get nodes');
+  expect(seen).toMatchObject({ exit: 1, stdout: '' });
+  expect(seen.stderr).toContain('is no directory');
+});
+
 describe('misuse', () => {
   test.each([
     ['frobnicate', 'Unknown command: "frobnicate"'],

@@ -55,6 +55,12 @@ describe('a manifest that cannot be read', () => {
 
   test('says a key twice', async () => {
     expect((await refusal('kind: IPPool\nkind: Node')).message).toMatch(/unique/);
+    expect((await refusal(pool('"cidr": "10.0.0.0/16", "cidr" : "10.1.0.0/16"'))).message).toMatch(
+      /cidr.*twice/,
+    );
+    expect((await refusal(pool('"cidr": "10.0.0.0/16", "\\u0063idr": "10.1.0.0/16"'))).message).toMatch(
+      /twice/,
+    );
   });
 
   test('names every problem of every document, with its path', async () => {
