@@ -63,6 +63,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry & { readonly group: 
     summary: 'Check manifests, without a datastore',
     load: () => import('./commands/validate.ts'),
   },
+  config: {
+    group: RESOURCES,
+    summary: "Show and change settings of all nodes, by calicoctl v1's names",
+    load: () => import('./commands/config.ts'),
+  },
   lab: {
     group: NODE,
     summary: 'Bring up, use, verify and take down a multi-zone lab on this machine',

@@ -7,6 +7,7 @@ import type { ManifestDocument } from '../model/manifest.ts';
 import { refusalText } from '../model/problem.ts';
 import type { IPPool, Resource } from '../model/resources.ts';
 import { handler, newCommand, runCommand } from './command-line.ts';
+import { isCrossSubnet, warnOfNodesWithoutSubnet } from './cross-subnet-warning.ts';
 import { readManifests } from './manifest-files.ts';
 import { reportNothing, reportReplaced, reportTally } from './output/tally.ts';
 import { hasCode, type ResourceClient } from './resource-client.ts';
@@ -66,8 +67,13 @@ async function writeManifests(verb: Verb, options: WriteOptions): Promise<number
       errors,
       dryRun: options.dryRun ?? false,
     };
+    if (documents.some(isCrossSubnetPool)) await warnOfNodesWithoutSubnet(client);
     return verb === 'replace' ? reportReplaced(tally) : reportTally(verb, tally);
   });
+}
+
+function isCrossSubnetPool({ decoded }: ManifestDocument): boolean {
+  return decoded.ok && decoded.resource.kind === 'IPPool' && isCrossSubnet(decoded.resource as IPPool);
 }
 
 /** Errors after which the next document may still succeed; a datastore that is away is none. */

@@ -23,6 +23,7 @@ export function checkCluster(
   const nodes = [...view.nodes.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   return [
     ...nodes.map((node) => checkNode(node, nodes, lengthHere)),
+    ...checkPairsWithoutSubnet(nodes),
     ...checkPairs(nodes),
     ...checkPools(view, nodes),
     ...[...view.problems].map(
@@ -75,6 +76,37 @@ function subnetOf(node: NodeView): Prefix | undefined {
 
 function patch(node: string, address: string): string {
   return `tortie patch node ${node} -p '{"spec":{"bgp":{"ipv4Address":"${address}"}}}'`;
+}
+
+/** Of one node's pairs so many are named; the mending command is the same for all. */
+const PAIRS_NAMED = 5;
+
+/** A /32 and whoever sees it in the own subnet: one direction would be plain, the other encapsulated. */
+function checkPairsWithoutSubnet(nodes: readonly NodeView[]): Finding[] {
+  return nodes
+    .filter((node) => node.address?.length === 32)
+    .flatMap((node): Finding[] => {
+      const neighbours = nodes.filter(
+        (other) =>
+          other.address &&
+          other.address.length < 32 &&
+          prefixContains(subnetOf(other)!, node.address!.address),
+      );
+      const more = neighbours.length - PAIRS_NAMED;
+      const named = neighbours.slice(0, PAIRS_NAMED).map(
+        (other): Finding => ({
+          level: 'fail',
+          subject: `${node.name} and ${other.name}`,
+          text: `${formatPrefix(subnetOf(other)!)} of ${other.name} holds ${node.name}, whose /32 does not hold it: what ${other.name} sends plainly comes back encapsulated`,
+        }),
+      );
+      const rest: Finding = {
+        level: 'fail',
+        subject: node.name,
+        text: `is so with ${more} more nodes of its network`,
+      };
+      return more > 0 ? [...named, rest] : named;
+    });
 }
 
 /** Pairs of which one sees the other in its subnet and not the reverse. /32s have been reported already. */

@@ -80,6 +80,8 @@ export interface WorkloadView {
 }
 
 export interface FelixView {
+  /** false: no pool is encapsulated, whatever its mode. */
+  readonly ipipEnabled: boolean | null;
   readonly ipipMtu: number | null;
   readonly externalNodes: readonly Prefix[] | null;
 }
@@ -140,6 +142,13 @@ export class ClusterView {
       default:
         return undefined;
     }
+  }
+
+  /** What a pool's mode comes to on a node: FelixConfiguration may turn IP-in-IP off. */
+  modeOn(node: string, pool: PoolView): EncapsulationMode {
+    const enabled =
+      this.felix.get(`node.${node}`)?.ipipEnabled ?? this.felix.get('default')?.ipipEnabled ?? true;
+    return enabled ? pool.mode : 'Never';
   }
 
   /** The confirmed owner of a block; blocks whose claim is not settled have none. */
@@ -284,7 +293,11 @@ function workloadView(name: string, spec: WorkloadEndpointSpec): WorkloadView {
 
 function felixView(spec: FelixConfigurationSpec): FelixView {
   const external = spec.externalNodesList?.flatMap((text) => parsePrefix(text) ?? hostOrNothing(text));
-  return { ipipMtu: spec.ipipMTU || null, externalNodes: external ?? null };
+  return {
+    ipipEnabled: spec.ipipEnabled ?? null,
+    ipipMtu: spec.ipipMTU || null,
+    externalNodes: external ?? null,
+  };
 }
 
 function hostOrNothing(text: string): Prefix[] {

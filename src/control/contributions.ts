@@ -225,8 +225,9 @@ function addRemote(result: Draft, context: Context, prefix: Prefix, nodeName: st
 function routeTo(result: Draft, context: Context, prefix: Prefix, remote: Ipv4): HostRoute | undefined {
   const pool = poolOf(context.view.pools.values(), prefix.address);
   // Calico's export filter: what no pool covers is not encapsulated.
-  if (pool && isEncapsulated(pool.mode, context.self, remote)) {
-    const warning = pool.mode === 'CrossSubnet' ? subnetWarning(context.self) : undefined;
+  const mode = pool ? context.view.modeOn(context.settings.node, pool) : 'Never';
+  if (isEncapsulated(mode, context.self, remote)) {
+    const warning = mode === 'CrossSubnet' ? subnetWarning(context.self) : undefined;
     if (warning) result.warnings.push(warning);
     return { type: 'encapsulated', prefix, via: remote, device: context.settings.device };
   }

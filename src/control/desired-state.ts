@@ -286,9 +286,9 @@ export class DesiredState {
     return node ? node.tunnelAddress : (before?.tunnelAddress ?? null);
   }
 
-  /** Pools decide about every block; and whoever has another address has another way to every node. */
+  /** Pools, and Felix's ipipEnabled, decide about every block; and whoever has another address has another way to every node. */
   #touchesAll(change: ViewChange): boolean {
-    if (change.type === 'pools') return true;
+    if (change.type === 'pools' || change.type === 'felix') return true;
     return (
       change.type === 'node' &&
       change.key === this.#settings.node &&

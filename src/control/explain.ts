@@ -111,7 +111,11 @@ function decide(
     return { verdict: 'local', reason: 'both are on one node', warnings: [] };
   const pool = poolWith(view, destination.address);
   if (!pool) return { verdict: 'direct', reason: 'no pool covers the destination', warnings: [] };
-  const decision = decideEncapsulation(pool.mode, sender.address, receiver.address.address);
+  const decision = decideEncapsulation(
+    view.modeOn(sender.name, pool),
+    sender.address,
+    receiver.address.address,
+  );
   return {
     verdict: decision.encapsulate ? 'encapsulated' : 'direct',
     reason: decision.reason,

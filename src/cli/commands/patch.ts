@@ -3,6 +3,7 @@ import { InvalidError, TortieError, UsageError } from '../../base/errors.ts';
 import { type PatchType, patched } from '../../model/patch.ts';
 import { rewriteStored } from '../../model/rewrite.ts';
 import { handler, newCommand, runCommand } from '../command-line.ts';
+import { isCrossSubnet, warnOfNodesWithoutSubnet } from '../cross-subnet-warning.ts';
 import { kindArgument, namedOnCommandLine } from '../resource-arguments.ts';
 import { addResourceOptions, type ResourceOptions, withClient } from '../resource-options.ts';
 import { rewriteWithRetries } from '../rewrite-resource.ts';
@@ -40,6 +41,8 @@ async function patch(kindText: string, name: string, options: PatchOptions): Pro
       await rewriteWithRetries(client, id, (entry) => ({
         text: rewriteStored(entry.value, (object) => patched(object, change, options.type as PatchType)),
       }));
+      if (kind === 'IPPool' && isCrossSubnet(await client.get({ ...id, kind })))
+        await warnOfNodesWithoutSubnet(client);
     } catch (error) {
       if (!(error instanceof TortieError && /^ERR_(?:RESOURCE|PATCH)/.test(error.code))) throw error;
       throw new TortieError(

@@ -24,6 +24,11 @@ test('a /32 is named, with the length of its neighbour in the mending command', 
       text: '10.0.1.12/32 is a /32: on cross-subnet pools it encapsulates to every node',
       mend: `tortie patch node node2 -p '{"spec":{"bgp":{"ipv4Address":"10.0.1.12/24"}}}'`,
     },
+    {
+      level: 'fail',
+      subject: 'node2 and node1',
+      text: '10.0.1.0/24 of node1 holds node2, whose /32 does not hold it: what node1 sends plainly comes back encapsulated',
+    },
   ]);
 });
 
@@ -40,4 +45,11 @@ test("a pool over the nodes' own network, and a value that cannot be read", () =
     '[]',
   ]);
   expect(findings.map((finding) => finding.level)).toEqual(['warn', 'warn']);
+});
+
+test('of many pairs with one /32 some are named and the others counted', () => {
+  const neighbours = Array.from({ length: 9 }, (_, i) => node(`node${i + 1}`, `10.0.1.${i + 11}/24`));
+  const findings = check(POOL, ...neighbours, node('old', '10.0.1.99/32'));
+  expect(findings).toHaveLength(1 + 5 + 1);
+  expect(findings.at(-1)?.text).toBe('is so with 4 more nodes of its network');
 });
