@@ -50,6 +50,7 @@ async function startedWith(flags: Parameters<typeof parseAgentOptions>[0], env: 
     clock: systemClock,
     logger,
     signal: new AbortController().signal,
+    takeDevice: async () => undefined,
   });
   const stored = JSON.parse((await store.get(key))!.value).spec.bgp.ipv4Address;
   expect(stored).toBe(formatPrefix(address));
