@@ -113,6 +113,7 @@ class NodeAgent {
     const keeper = new NodeKeeper({
       node: this.#options.node,
       udpPort: this.#options.transport === 'ipip' ? null : this.#options.udpPort,
+      takesIpip: this.#options.transport !== 'udp',
       store,
       allocator: this.#parts.createAllocator(store),
       clock,

@@ -5,7 +5,12 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { AddressAllocator } from '../control/address-allocator.ts';
-import { type ClusterView, UDP_PORT_ANNOTATION, type ViewChange } from '../control/cluster-view.ts';
+import {
+  type ClusterView,
+  TRANSPORT_ANNOTATION,
+  UDP_PORT_ANNOTATION,
+  type ViewChange,
+} from '../control/cluster-view.ts';
 import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
 import { resourceKey } from '../model/keys.ts';
 import { isPlainObject, type PlainObject, rewriteStored } from '../model/rewrite.ts';
@@ -18,6 +23,8 @@ export interface NodeKeeperOptions {
   readonly node: string;
   /** null: the node does not take the `udp` transport. */
   readonly udpPort: number | null;
+  /** Whether it takes protocol 4, which a node does that says nothing. */
+  readonly takesIpip: boolean;
   readonly store: Datastore;
   readonly allocator: AddressAllocator;
   readonly clock: Clock;
@@ -113,6 +120,8 @@ export class NodeKeeper {
     const annotations = { ...(isPlainObject(metadata.annotations) ? metadata.annotations : {}) };
     if (this.#o.udpPort === null) delete annotations[UDP_PORT_ANNOTATION];
     else annotations[UDP_PORT_ANNOTATION] = String(this.#o.udpPort);
+    if (this.#o.takesIpip) delete annotations[TRANSPORT_ANNOTATION];
+    else annotations[TRANSPORT_ANNOTATION] = 'udp';
     if (Object.keys(annotations).length) metadata.annotations = annotations;
     else delete metadata.annotations;
     return { ...node, metadata, spec };

@@ -25,6 +25,7 @@ export function checkCluster(
     ...nodes.map((node) => checkNode(node, nodes, lengthHere)),
     ...checkPairsWithoutSubnet(nodes),
     ...checkPairs(nodes),
+    ...checkTransports(nodes),
     ...checkPools(view, nodes),
     ...[...view.problems].map(
       ([key, problem]): Finding => ({
@@ -135,6 +136,20 @@ function checkPairs(nodes: readonly NodeView[]): Finding[] {
         });
     }
   return findings;
+}
+
+/** Nodes that take UDP only, and nodes that send protocol 4 only: what is encapsulated between them is dropped. */
+function checkTransports(nodes: readonly NodeView[]): Finding[] {
+  const udpOnly = nodes.filter((node) => !node.takesIpip);
+  const ipipOnly = nodes.filter((node) => node.udpPort === null && node.address);
+  return udpOnly.flatMap((udp) =>
+    ipipOnly.map((ipip) => ({
+      level: 'fail',
+      subject: `${udp.name} and ${ipip.name}`,
+      text: `have no transport in common: ${udp.name} speaks udp only, ${ipip.name} ipip only; what is encapsulated between them is dropped`,
+      mend: `start the agent of ${udp.name} with --transport auto (tortie node run --name ${udp.name} --transport auto)`,
+    })),
+  );
 }
 
 /** A pool that holds the nodes' own network: what goes there is never masqueraded, and routes get in each other's way. */

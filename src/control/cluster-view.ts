@@ -35,6 +35,8 @@ import type { Entry } from '../store/datastore.ts';
 
 /** The annotation by which a node says that it takes the `udp` transport, and on which port. */
 export const UDP_PORT_ANNOTATION = 'tortie/udp-port';
+/** By which a node says that it takes nothing else: `udp`. Without it a node takes protocol 4, as every Calico node does. */
+export const TRANSPORT_ANNOTATION = 'tortie/transport';
 
 export interface PoolView {
   readonly name: string;
@@ -52,6 +54,8 @@ export interface NodeView {
   readonly otherAddresses: readonly Ipv4[];
   /** Where it takes the `udp` transport; null: it does not. */
   readonly udpPort: number | null;
+  /** Whether it takes protocol 4. */
+  readonly takesIpip: boolean;
 }
 
 export interface BlockView {
@@ -277,7 +281,8 @@ function nodeView(name: string, node: NodeAddresses): NodeView {
   const { annotations, ...addresses } = node;
   const udpPort = Number(annotations[UDP_PORT_ANNOTATION] ?? 0);
   const valid = Number.isInteger(udpPort) && udpPort > 0 && udpPort < 65536;
-  return { name, ...addresses, udpPort: valid ? udpPort : null };
+  const takesIpip = !valid || annotations[TRANSPORT_ANNOTATION] !== 'udp';
+  return { name, ...addresses, udpPort: valid ? udpPort : null, takesIpip };
 }
 
 function workloadView(name: string, spec: WorkloadEndpointSpec): WorkloadView {

@@ -128,9 +128,11 @@ export function nodeContribution(context: Context, node: NodeView): Contribution
   const way = underlay.routeTo(address);
   if (!way) result.warnings.push(`the host has no route to node ${node.name} at ${formatIpv4(address)}`);
   else loosen(result, underlay, way.device);
+  const speech = transportTo(settings, node);
+  if (speech.transport === 'none') result.warnings.push(noTransport(settings, node));
   result.peers.push({
     address,
-    ...transportTo(settings, node),
+    ...speech,
     mtu: way?.mtu ?? underlay.mtuOf(''),
   });
   const own = new Set([address, ...node.otherAddresses]);
@@ -145,9 +147,18 @@ export function nodeContribution(context: Context, node: NodeView): Contribution
 }
 
 function transportTo(settings: NodeSettings, node: NodeView): Pick<Peer, 'transport' | 'udpPort'> {
-  if (settings.transport === 'ipip') return { transport: 'ipip', udpPort: 0 };
-  if (node.udpPort !== null) return { transport: 'udp', udpPort: node.udpPort };
-  return { transport: settings.transport === 'auto' ? 'ipip' : 'none', udpPort: 0 };
+  if (settings.transport !== 'ipip' && node.udpPort !== null)
+    return { transport: 'udp', udpPort: node.udpPort };
+  const common = settings.transport !== 'udp' && node.takesIpip;
+  return { transport: common ? 'ipip' : 'none', udpPort: 0 };
+}
+
+function noTransport(settings: NodeSettings, node: NodeView): string {
+  const [ours, theirs] = settings.transport === 'udp' ? ['udp', 'ipip'] : ['ipip', 'udp'];
+  return (
+    `no transport in common with node ${node.name}: this node speaks ${ours} only, that one ${theirs} only; ` +
+    'what is encapsulated for it is dropped. Start one of the two with --transport auto'
+  );
 }
 
 function isInOwnBlock(view: ClusterView, node: NodeView, address: Ipv4): boolean {
