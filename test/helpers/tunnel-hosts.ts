@@ -96,7 +96,11 @@ export class TunnelHosts {
   }
 
   start(host: Host, ...words: string[]): TunnelProcess {
-    const command = ['netns', 'exec', this.namespace(host), process.execPath, MAIN, 'tunnel', 'run'];
+    return this.#start(host, [process.execPath, MAIN, 'tunnel', 'run', ...words]);
+  }
+
+  #start(host: Host, words: readonly string[]): TunnelProcess {
+    const command = ['netns', 'exec', this.namespace(host)];
     mkdirSync(this.runDirectory(host), { recursive: true });
     const child = spawn('ip', [...command, ...words], {
       stdio: ['ignore', 'ignore', 'pipe'],
@@ -130,7 +134,15 @@ export class TunnelHosts {
 
   /** A running tunnel. */
   async serve(host: Host, ...words: string[]): Promise<TunnelProcess> {
-    const started = this.start(host, ...words);
+    return this.#running(host, this.start(host, ...words));
+  }
+
+  /** A running tunnel, started by another program such as setpriv. */
+  async serveBy(host: Host, prefix: readonly string[]): Promise<TunnelProcess> {
+    return this.#running(host, this.#start(host, [...prefix, process.execPath, MAIN, 'tunnel', 'run']));
+  }
+
+  async #running(host: Host, started: TunnelProcess): Promise<TunnelProcess> {
     await this.until(host, `runs: ${started.log()}`, (status) => status.state === 'running');
     return started;
   }

@@ -1,5 +1,6 @@
 /** `tortie tunnel run` from start to end: what it refuses, adopts, leaves behind, and how it comes back. */
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openCapture } from '../../src/io/capture.ts';
 import { namedNetworkNamespace } from '../../src/io/netns.ts';
@@ -92,6 +93,18 @@ test('stopped politely: exit 0, device and routes stay, the socket is gone; stat
       timeout: 20_000,
     });
   expect(status).toThrow(expect.objectContaining({ status: 4 }));
+});
+
+test('NET_ADMIN and NET_RAW are enough, and are all that it keeps', async () => {
+  const setpriv = ['setpriv', '--bounding-set=-all,+net_admin,+net_raw', '--inh-caps=-all', '--no-new-privs'];
+  for (const [host, prefix] of [['c', setpriv] as const, ['a', []] as const]) {
+    const started = await hosts.serveBy(host, prefix);
+    const { pid } = (await hosts.status(host))!;
+    const held = /^CapEff:\s*(\w+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+    expect(BigInt(`0x${held}`)).toBe((1n << 12n) | (1n << 13n));
+    started.process.kill('SIGTERM');
+    expect(await started.ended).toBe(0);
+  }
 });
 
 test('flags that ask for it: an MTU of our own, a source of the outer header, hosts that are allowed', async () => {
