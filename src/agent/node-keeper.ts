@@ -36,6 +36,7 @@ export interface NodeKeeperOptions {
 export class NodeKeeper {
   readonly #o: NodeKeeperOptions;
   #wanted = false;
+  #locked = false;
   #wake: () => void = () => {};
 
   constructor(options: NodeKeeperOptions) {
@@ -43,12 +44,13 @@ export class NodeKeeper {
   }
 
   /** To be told of every change of the view; reacts to those of pools and of its own node. */
-  onView(_view: ClusterView, changes: readonly ViewChange[] | 'resync'): void {
+  onView(view: ClusterView, changes: readonly ViewChange[] | 'resync'): void {
     const matters =
       changes === 'resync' ||
       changes.some(
         (c) => c.type === 'pools' || c.type === 'cluster' || (c.type === 'node' && c.key === this.#o.node),
       );
+    this.#locked = !view.datastoreReady;
     if (!matters) return;
     this.#wanted = true;
     this.#wake();
@@ -84,10 +86,13 @@ export class NodeKeeper {
   }
 
   async #keep(): Promise<void> {
+    // The change that unlocks the cluster is told, and wakes it.
+    if (this.#locked) return;
     const { store, node, allocator } = this.#o;
     const key = resourceKey('Node', node);
     // A deleted Node stays deleted until the agent is started again, and IPAM gives nothing to a node that is not there.
     if (!(await store.get(key))) return;
+    await allocator.settleAffinities(node);
     const tunnelAddress = await allocator.assignTunnelAddress(node);
     this.#o.onTunnelAddress(tunnelAddress);
     for (;;) {

@@ -89,6 +89,22 @@ export function releaseBlock(
   });
 }
 
+/**
+ * Makes affinity and block agree where a process died between the two: a claim is finished, a release too unless the
+ * block is in use by now, an affinity to another's block or to none is dropped.
+ */
+export async function settleBlock(ipam: IpamStore, node: string, block: Prefix): Promise<void> {
+  const affinity = await ipam.affinity(node, block);
+  const stored = await ipam.block(block);
+  const isOwn = stored !== undefined && blockOwner(stored.value) === node;
+  if (!affinity) {
+    if (isOwn) await claimBlock(ipam, node, block);
+  } else if (!isOwn) await ipam.dropAffinity(node, block, affinity.revision);
+  else if (affinity.value.state === 'pendingDeletion' && isEmpty(stored.value))
+    await releaseBlock(ipam, node, block, 'empty');
+  else if (affinity.value.state !== 'confirmed') await claimBlock(ipam, node, block);
+}
+
 /** Takes the owner out of a block whose affinity we marked; false where the release is off. */
 function disowned(
   ipam: IpamStore,

@@ -244,6 +244,20 @@ export class IpamStore {
     });
   }
 
+  /** Nothing is given while the cluster is locked, as for a migration of its datastore. */
+  async requireReady(): Promise<void> {
+    const entry = await this.#store.get(resourceKey('ClusterInformation', 'default'));
+    const decoded = entry && decodeStored('ClusterInformation', entry.value);
+    if (!decoded?.ok || decoded.resource.spec.datastoreReady !== false) return;
+    throw new FailedError(
+      'ERR_DATASTORE_LOCKED',
+      'the cluster is locked (ClusterInformation default has datastoreReady: false): no address is given',
+      {
+        hint: `wait, or unlock it: tortie patch clusterinformation default -p '{"spec":{"datastoreReady":true}}'`,
+      },
+    );
+  }
+
   async resource<K extends Kind>(kind: K, name: string): Promise<ResourceOf<K> | undefined> {
     const entry = await this.#store.get(resourceKey(kind, name));
     if (!entry) return undefined;

@@ -121,48 +121,77 @@ function overlapProblems({ blocks }: IpamSnapshot): string[] {
   });
 }
 
-function affinityProblems({ blocks, affinities }: IpamSnapshot): string[] {
+/** An affinity and a block that do not agree, or an affinity that is not settled. */
+export interface StaleAffinity {
+  readonly node: string;
+  readonly cidr: string;
+  readonly why: string;
+}
+
+export function staleAffinities({ blocks, affinities }: IpamSnapshot): StaleAffinity[] {
   const owners = new Map(blocks.map((block) => [block.cidr, blockOwner(block)]));
   const claimed = new Set(affinities.map(({ node, block }) => `${node} ${formatPrefix(block)}`));
   const stale = affinities.flatMap(({ node, block, state }) => {
     const cidr = formatPrefix(block);
-    if (state !== 'confirmed') return [`${cidr}: the affinity of ${node} is ${state}, not confirmed`];
-    if (!owners.has(cidr)) return [`${cidr}: ${node} has an affinity to a block that is not there`];
-    const owner = owners.get(cidr);
-    return owner === node
-      ? []
-      : [`${cidr}: ${node} has an affinity, but the block is ${owner ? `${owner}'s` : "nobody's"}`];
+    const why = disagreement(node, state, owners.has(cidr), owners.get(cidr));
+    return why ? [{ node, cidr, why }] : [];
   });
-  const missing = [...owners].flatMap(([cidr, owner]) =>
-    owner !== undefined && !claimed.has(`${owner} ${cidr}`)
-      ? [`${cidr}: the block is ${owner}'s, who has no affinity to it`]
+  const missing = [...owners].flatMap(([cidr, node]) =>
+    node !== undefined && !claimed.has(`${node} ${cidr}`)
+      ? [{ node, cidr, why: `the block is ${node}'s, who has no affinity to it` }]
       : [],
   );
   return [...stale, ...missing];
 }
 
-function handleProblems({ blocks, handles }: IpamSnapshot): string[] {
-  const counted = new Map<string, number>();
+function disagreement(
+  node: string,
+  state: string,
+  isThere: boolean,
+  owner: string | undefined,
+): string | undefined {
+  if (state !== 'confirmed') return `the affinity of ${node} is ${state}, not confirmed`;
+  if (!isThere) return `${node} has an affinity to a block that is not there`;
+  return owner === node
+    ? undefined
+    : `${node} has an affinity, but the block is ${owner ? `${owner}'s` : "nobody's"}`;
+}
+
+function affinityProblems(snapshot: IpamSnapshot): string[] {
+  return staleAffinities(snapshot).map(({ cidr, why }) => `${cidr}: ${why}`);
+}
+
+/** A handle that counts other than what the block says that it holds. */
+export interface Miscount {
+  readonly handle: string;
+  readonly cidr: string;
+  readonly counts: number;
+  readonly holds: number;
+}
+
+export function miscounts({ blocks, handles }: IpamSnapshot): Miscount[] {
+  const held = new Map<string, Map<string, number>>();
   for (const block of blocks)
     for (const { attributes } of allocationsOf(block)) {
-      const id = `${attributes.handle_id} ${block.cidr}`;
-      if (attributes.handle_id) counted.set(id, (counted.get(id) ?? 0) + 1);
+      if (!attributes.handle_id) continue;
+      const byBlock = held.get(attributes.handle_id) ?? new Map<string, number>();
+      held.set(attributes.handle_id, byBlock.set(block.cidr, (byBlock.get(block.cidr) ?? 0) + 1));
     }
-  const problems: string[] = [];
-  for (const [handle, { block }] of handles)
-    for (const [cidr, count] of Object.entries(block)) {
-      const real = counted.get(`${handle} ${cidr}`) ?? 0;
-      counted.delete(`${handle} ${cidr}`);
-      if (real !== count)
-        problems.push(`handle ${handle} counts ${count} addresses in ${cidr}, where it holds ${real}`);
-    }
-  for (const [id, real] of counted) {
-    const space = id.lastIndexOf(' ');
-    problems.push(
-      `handle ${id.slice(0, space)} does not count ${real} addresses that it holds in ${id.slice(space + 1)}`,
-    );
-  }
-  return problems;
+  return [...new Set([...handles.keys(), ...held.keys()])].flatMap((handle) => {
+    const counted = handles.get(handle)?.block ?? {};
+    const cidrs = new Set([...Object.keys(counted), ...(held.get(handle)?.keys() ?? [])]);
+    return [...cidrs].flatMap((cidr) => {
+      const [counts, holds] = [counted[cidr] ?? 0, held.get(handle)?.get(cidr) ?? 0];
+      return counts === holds ? [] : [{ handle, cidr, counts, holds }];
+    });
+  });
+}
+
+function handleProblems(snapshot: IpamSnapshot): string[] {
+  return miscounts(snapshot).map(
+    ({ handle, cidr, counts, holds }) =>
+      `handle ${handle} counts ${counts} addresses in ${cidr}, where it holds ${holds}`,
+  );
 }
 
 function ofKind<K extends Kind>(snapshot: IpamSnapshot, kind: K): readonly Resource<K>[] {
@@ -178,12 +207,15 @@ function poolProblems(snapshot: IpamSnapshot): string[] {
     .map((block) => `${block.cidr}: no pool holds this block`);
 }
 
-function nodeProblems(snapshot: IpamSnapshot): string[] {
+/** Nodes that own blocks and do not exist. */
+export function goneOwners(snapshot: IpamSnapshot): string[] {
   const nodes = new Set(ofKind(snapshot, 'Node').map(({ metadata }) => metadata.name));
   const owners = new Set(snapshot.affinities.map(({ node }) => node));
-  return [...owners]
-    .filter((node) => !nodes.has(node))
-    .map((node) => `node ${node} has affinities, but there is no such Node`);
+  return [...owners].filter((node) => !nodes.has(node));
+}
+
+function nodeProblems(snapshot: IpamSnapshot): string[] {
+  return goneOwners(snapshot).map((node) => `node ${node} has affinities, but there is no such Node`);
 }
 
 /** Workloads' addresses inside pools must be allocated, each to one workload. */

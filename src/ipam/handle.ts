@@ -9,7 +9,12 @@ export function incremented(handle: IpamHandle, cidr: string, count: number): Ip
 
 /** undefined where nothing is left to count: the handle is to be deleted. */
 export function decremented(handle: IpamHandle, cidr: string, count: number): IpamHandle | undefined {
-  const { [cidr]: old = 0, ...others } = handle.block;
-  const block = old > count ? { ...handle.block, [cidr]: old - count } : others;
+  return counting(handle, cidr, Math.max(0, (handle.block[cidr] ?? 0) - count));
+}
+
+/** The handle with that count; undefined where nothing is left to count. */
+export function counting(handle: IpamHandle, cidr: string, count: number): IpamHandle | undefined {
+  const { [cidr]: _old, ...others } = handle.block;
+  const block = count > 0 ? { ...handle.block, [cidr]: count } : others;
   return Object.keys(block).length === 0 ? undefined : { ...handle, block };
 }

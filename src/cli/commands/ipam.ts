@@ -1,16 +1,17 @@
 /** `tortie ipam show|check|release|configure|split`: the addresses, in Calico's words. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { systemClock } from '../../base/clock.ts';
-import { FailedError, InvalidError, UsageError } from '../../base/errors.ts';
+import { FailedError, UsageError } from '../../base/errors.ts';
 import { systemRandom } from '../../base/random.ts';
 import { createAddressAllocator } from '../../control/address-allocator.ts';
 import { IpamStore } from '../../control/ipam-store.ts';
-import { formatIpv4, type Ipv4, parseIpv4 } from '../../ip/ipv4.ts';
-import { leakedAddresses, readSnapshot, snapshotProblems } from '../../ipam/check.ts';
+import { parseIpv4 } from '../../ip/ipv4.ts';
+import { readSnapshot } from '../../ipam/check.ts';
 import { ROOT } from '../../model/keys.ts';
 import type { Datastore } from '../../store/datastore.ts';
 import { handler, newCommand, runCommand } from '../command-line.ts';
 import { addDatastoreOptions, type DatastoreOptions, openFromOptions } from '../datastore-options.ts';
+import { mend, readReport, reportOf } from '../ipam-report.ts';
 import { borrowedTable, configurationTable, utilization, utilizationTable } from '../output/ipam-tables.ts';
 import { splitPool } from '../split-pool.ts';
 
@@ -64,9 +65,12 @@ export async function run(argv: readonly string[]): Promise<number> {
       .action(handler(check)),
     command
       .command('release')
-      .description('Release an address that nobody uses any more')
+      .description('Release an address that nobody uses any more, or all that a report names')
       .option('--ip <address>', 'this address')
-      .option('--from-report <file>', 'what a report of `ipam check -o` calls leaked')
+      .option(
+        '--from-report <file>',
+        'what a report of `ipam check -o` calls leaked, left over or miscounted',
+      )
       .action(handler(release)),
     command
       .command('configure')
@@ -140,79 +144,46 @@ async function showAddress(store: Datastore, text: string): Promise<number> {
   return 0;
 }
 
-/** What `check -o` writes and `release --from-report` reads. */
-interface Report {
-  readonly version: 1;
-  readonly problems: readonly string[];
-  readonly leaked: readonly { readonly address: string; readonly handle: string | null }[];
-}
-
 function check(options: CheckOptions): Promise<number> {
   return withStore(options, async (store) => {
     const { entries } = await store.list(ROOT);
     const snapshot = readSnapshot(entries.map(({ key, value }) => [key, value] as const));
-    const leaked = leakedAddresses(snapshot).map(({ address, handle, why }) => ({
-      ...{ address: formatIpv4(address), handle, why },
-    }));
-    const problems = snapshotProblems(snapshot);
-    const report: Report = { version: 1, problems, leaked };
-    if (options.output) writeFileSync(options.output, `${JSON.stringify(report, null, 2)}\n`);
-    const total = problems.length + leaked.length;
-    if (options.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
-    else {
-      const addresses = snapshot.blocks.reduce(
-        (sum, { allocations }) => sum + allocations.filter((index) => index !== null).length,
-        0,
-      );
-      const lines = [
-        `Checked ${snapshot.blocks.length} blocks, ${addresses} addresses, ${snapshot.handles.size} handles.`,
-        ...problems,
-        ...leaked.map(
-          ({ address, handle, why }) => `${address} (${handle ?? 'no handle'}) is leaked: ${why}`,
-        ),
-        total === 0 ? 'No problems found.' : `Found ${total} problem${total === 1 ? '' : 's'}.`,
-      ];
-      process.stdout.write(`${lines.join('\n')}\n`);
-    }
+    const report = reportOf(snapshot);
+    const json = JSON.stringify(report, null, 2);
+    if (options.output) writeFileSync(options.output, `${json}\n`);
+    const total = report.problems.length + report.leaked.length;
+    const addresses = snapshot.blocks.reduce(
+      (sum, { allocations }) => sum + allocations.filter((index) => index !== null).length,
+      0,
+    );
+    const lines = [
+      `Checked ${snapshot.blocks.length} blocks, ${addresses} addresses, ${snapshot.handles.size} handles.`,
+      ...report.problems,
+      ...report.leaked.map(
+        ({ address, handle, why }) => `${address} (${handle ?? 'no handle'}) is leaked: ${why}`,
+      ),
+      total === 0 ? 'No problems found.' : `Found ${total} problem${total === 1 ? '' : 's'}.`,
+    ];
+    process.stdout.write(`${options.json ? json : lines.join('\n')}\n`);
     return total === 0 ? 0 : 1;
   });
 }
 
 function release(options: ReleaseOptions): Promise<number> {
-  return withStore(options, async (store) => {
+  const say = (line: string) => process.stdout.write(`${line}\n`);
+  const report = options.fromReport === undefined ? undefined : readReport(options.fromReport);
+  return withStore(options, async (store, ipam) => {
     const allocator = createAddressAllocator(partsOf(store));
     if (options.ip !== undefined) {
       const address = parseIpv4(options.ip);
       if (address === undefined) throw new UsageError(`invalid IP address specified: ${options.ip}`);
       if (!(await allocator.releaseAddress(address)))
         throw new FailedError('ERR_ADDRESS_NOT_ASSIGNED', `IP address ${options.ip} is not assigned`);
-      process.stdout.write(`Successfully released IP address ${options.ip}\n`);
+      say(`Successfully released IP address ${options.ip}`);
     }
-    for (const { address, handle } of options.fromReport ? reportedLeaks(options.fromReport) : []) {
-      const holder = await allocator.holder(address);
-      // Somebody may have been given the address since the report was written.
-      if (!holder || (holder.handle_id ?? null) !== handle) continue;
-      await allocator.releaseAddress(address);
-      process.stdout.write(`Successfully released IP address ${formatIpv4(address)}\n`);
-    }
+    if (report) await mend(report, allocator, ipam, say);
     return 0;
   });
-}
-
-function reportedLeaks(file: string): { address: Ipv4; handle: string | null }[] {
-  try {
-    const report = JSON.parse(readFileSync(file, 'utf8')) as Partial<Report>;
-    return (report.leaked ?? []).map(({ address, handle }) => {
-      const parsed = parseIpv4(address);
-      if (parsed === undefined) throw new SyntaxError(`expected an address, got ${address}`);
-      return { address: parsed, handle };
-    });
-  } catch (error) {
-    throw new InvalidError(
-      'ERR_IPAM_REPORT',
-      `${file} is no report of \`ipam check -o\`: ${(error as Error).message}`,
-    );
-  }
 }
 
 function configure(options: ConfigureOptions): Promise<number> {
