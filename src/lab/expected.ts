@@ -7,7 +7,7 @@ import { formatIpv4, type Ipv4, parseIpv4 } from '../ip/ipv4.ts';
 import type { Transport } from '../ip/mtu.ts';
 import { type InterfaceAddress, type Prefix, prefixContains, prefixOf } from '../ip/prefix.ts';
 import type { EncapsulationMode } from '../model/resources.ts';
-import { fabricCarries, internetSees } from './fabric.ts';
+import { fabricCarries, fabricFacts, internetSees } from './fabric.ts';
 import { INTERNET_HOST, type LabNode, type LabWorkload, type Topology } from './topology.ts';
 
 /** How a packet crosses, or that it does not. */
@@ -87,7 +87,7 @@ function expectedForm(topology: Topology, facts: ResourceFacts, from: LabWorkloa
   const transport = commonTransport(nodeOf(topology, from), nodeOf(topology, to));
   if (wraps && !transport) return 'dropped';
   const form = wraps && transport ? transport : 'plain';
-  const carried = fabricCarries(topology.fabric.profile, { form, sameZone });
+  const carried = fabricCarries(fabricFacts(topology), { form, sameZone });
   if (!carried) return 'dropped';
   return wraps ? 'encapsulated' : 'direct';
 }
@@ -117,7 +117,7 @@ export function expectedNat(topology: Topology, facts: ResourceFacts): ExpectedN
     // Only what leaves for an address of no pool at all is translated.
     const translated = poolOf(facts, fromAddress)?.natOutgoing && !poolOf(facts, INTERNET_HOST);
     if (translated) return { from, fromAddress, source: nodeOf(topology, from).address, answered: true };
-    const seen = internetSees(topology.fabric.profile) === 'the workload';
+    const seen = internetSees(fabricFacts(topology)) === 'the workload';
     return { from, fromAddress, source: seen ? fromAddress : null, answered: false };
   });
 }

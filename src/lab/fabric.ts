@@ -9,24 +9,18 @@ import type { Transport } from '../ip/mtu.ts';
 import { formatPrefix } from '../ip/prefix.ts';
 import {
   type FabricProfile,
+  type FabricRules,
   INTERNET,
   INTERNET_GATEWAY,
   INTERNET_SUBNET,
   type Topology,
 } from './topology.ts';
 
-export interface ProfileFacts {
-  /** Whether the router drops what is not from its subnets' own hosts to them or out to the internet. */
-  readonly routerChecks: boolean;
-  /** What a node's port checks: that the node owns the source of what it sends, the destination of what it gets. */
-  readonly portChecks: 'nothing' | 'source' | 'source-and-destination';
-  /** Whether neighbours in a zone reach each other without the router. */
-  readonly sharedLink: boolean;
-  readonly passesProtocol4: boolean;
+export interface FabricFacts extends FabricRules {
   readonly mtu: number;
 }
 
-export const PROFILES: Readonly<Record<FabricProfile, ProfileFacts>> = {
+const PROFILES: Readonly<Record<FabricProfile, FabricFacts>> = {
   /** A LAN and a plain router, which drops what it has no route for. */
   l2: { routerChecks: false, portChecks: 'nothing', sharedLink: true, passesProtocol4: true, mtu: 1500 },
   /** A VPC whose instances have the check at their interfaces switched off. */
@@ -59,6 +53,16 @@ export const PROFILES: Readonly<Record<FabricProfile, ProfileFacts>> = {
   openstack: { routerChecks: true, portChecks: 'source', sharedLink: true, passesProtocol4: true, mtu: 1450 },
 };
 
+/** The profile's, with the topology's own rules and MTU in front. */
+export function fabricFacts({ fabric: { profile, rules, mtu } }: Topology): FabricFacts {
+  return { ...PROFILES[profile], ...rules, ...(mtu !== undefined && { mtu }) };
+}
+
+/** For people: the profile, and whether rules of the topology's own are in front of it. */
+export function fabricName({ fabric: { profile, rules } }: Topology): string {
+  return Object.keys(rules).length === 0 ? profile : `${profile} with rules`;
+}
+
 /** The nftables table of ours in the router's and the fabric's namespace; nothing else filters there. */
 export const FABRIC_TABLE = 'tortie_fabric';
 
@@ -68,7 +72,7 @@ export const FABRIC_TABLE = 'tortie_fabric';
  * from one, or goes neither to one nor out to the internet, is dropped before it is routed.
  */
 export function routerRuleset(topology: Topology): string | null {
-  if (!PROFILES[topology.fabric.profile].routerChecks) return null;
+  if (!fabricFacts(topology).routerChecks) return null;
   const sources = topology.zones.map((zone) => `"${zone.name}" . ${formatPrefix(zone.subnet)}`);
   const gateways = [INTERNET_GATEWAY, ...topology.zones.map((zone) => zone.gateway)];
   const hosts = [...topology.nodes.map((node) => node.address), ...gateways].map(formatIpv4);
@@ -88,12 +92,14 @@ export function routerRuleset(topology: Topology): string | null {
 
 /** The ruleset of the bridges' namespace: what the cloud enforces at each instance's own interface. */
 export function portRuleset(topology: Topology): string | null {
-  const { portChecks, passesProtocol4 } = PROFILES[topology.fabric.profile];
+  const { portChecks, passesProtocol4 } = fabricFacts(topology);
   if (portChecks === 'nothing' && passesProtocol4) return null;
   const owners = topology.nodes.map((node) => `"${node.name}" . ${formatIpv4(node.address)}`);
   const ports = topology.nodes.map((node) => `"${node.name}"`);
   const destination = `
     oifname @ports ether type ip oifname . ip daddr != @owners counter drop comment "destination check"`;
+  const source = `
+    iifname @ports ether type ip iifname . ip saddr != @owners counter drop comment "source check"`;
   const protocol4 = `
     ip protocol 4 counter drop comment "protocol 4"`;
   return tableOf(
@@ -101,8 +107,7 @@ export function portRuleset(topology: Topology): string | null {
     `set owners { type ifname . ipv4_addr; elements = { ${owners.join(', ')} } }
   set ports { type ifname; elements = { ${ports.join(', ')} } }
   chain from_node {
-    type filter hook prerouting priority filter; policy accept;
-    iifname @ports ether type ip iifname . ip saddr != @owners counter drop comment "source check"
+    type filter hook prerouting priority filter; policy accept;${portChecks === 'nothing' ? '' : source}
   }
   chain to_node {
     type filter hook forward priority filter; policy accept;${portChecks === 'source-and-destination' ? destination : ''}${passesProtocol4 ? '' : protocol4}
@@ -124,8 +129,10 @@ export interface Crossing {
 }
 
 /** Whether the fabric carries a packet from one node to another. */
-export function fabricCarries(profile: FabricProfile, { form, sameZone }: Crossing): boolean {
-  const { portChecks, sharedLink, passesProtocol4 } = PROFILES[profile];
+export function fabricCarries(
+  { portChecks, sharedLink, passesProtocol4 }: FabricRules,
+  { form, sameZone }: Crossing,
+): boolean {
   // From node to node every cloud carries it, unless it knows the protocol and will not.
   if (form !== 'plain') return form === 'udp' || passesProtocol4;
   // Across zones no router knows a workload's address; within one it takes a link and ports that do not look.
@@ -133,7 +140,6 @@ export function fabricCarries(profile: FabricProfile, { form, sameZone }: Crossi
 }
 
 /** As whom the internet sees a workload that no node speaks for; nobody out there has a route back to it. */
-export function internetSees(profile: FabricProfile): 'nothing' | 'the workload' {
-  const { routerChecks, portChecks } = PROFILES[profile];
+export function internetSees({ routerChecks, portChecks }: FabricRules): 'nothing' | 'the workload' {
   return routerChecks || portChecks !== 'nothing' ? 'nothing' : 'the workload';
 }

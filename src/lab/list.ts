@@ -1,12 +1,13 @@
 /** `lab list`: the labs of this machine, and how many of their agents run. */
 import { runningAgent } from './agents.ts';
+import { fabricName } from './fabric.ts';
 import { labPaths } from './names.ts';
 import { labNames, readRecord } from './record.ts';
 import { renderTable } from './verify-table.ts';
 
 export interface LabSummary {
   readonly name: string;
-  readonly profile: string;
+  readonly fabric: string;
   readonly zones: number;
   readonly nodes: number;
   readonly agentsRunning: number;
@@ -17,12 +18,12 @@ export function describeLabs(labsDirectory: string): LabSummary[] {
   return labNames(labsDirectory).flatMap((name) => {
     const known = readRecord(labsDirectory, name);
     if (!known) return [];
-    const { fabric, zones, nodes, workloads } = known.topology;
+    const { zones, nodes, workloads } = known.topology;
     const paths = labPaths(labsDirectory, name);
     return [
       {
         name,
-        profile: fabric.profile,
+        fabric: fabricName(known.topology),
         zones: zones.length,
         nodes: nodes.length,
         agentsRunning: nodes.filter((node) => runningAgent(paths, node.name)).length,
@@ -37,7 +38,7 @@ export function renderLabs(labs: readonly LabSummary[]): string {
     ['NAME', 'FABRIC', 'ZONES', 'NODES', 'AGENTS', 'WORKLOADS'],
     ...labs.map((lab) => [
       lab.name,
-      lab.profile,
+      lab.fabric,
       `${lab.zones}`,
       `${lab.nodes}`,
       `${lab.agentsRunning}/${lab.nodes}`,

@@ -15,7 +15,7 @@
  */
 import { formatIpv4 } from '../ip/ipv4.ts';
 import type { Prefix } from '../ip/prefix.ts';
-import { PROFILES, portRuleset, routerRuleset } from './fabric.ts';
+import { fabricFacts, portRuleset, routerRuleset } from './fabric.ts';
 import { type BridgePlan, HOST_INTERFACE, type HostPlan, type LinkPlan, link } from './host-plan.ts';
 import { machineAddress, machineDevice, planManagement } from './management.ts';
 import { namespaceName } from './names.ts';
@@ -59,7 +59,7 @@ const NO_REDIRECTS = [
 /** `management` is the subnet of the management network, null without one. */
 export function planLab(topology: Topology, management: Prefix | null): LabPlan {
   const { zones, nodes, workloads } = topology;
-  const profile = PROFILES[topology.fabric.profile];
+  const fabric = fabricFacts(topology);
   const bare = (host: string): HostPlan => ({
     host,
     namespace: namespaceName(topology.name, host),
@@ -72,11 +72,11 @@ export function planLab(topology: Topology, management: Prefix | null): LabPlan 
   const managed = management && planManagement(topology, management, bare);
   const zoneOf = new Map(zones.map((zone) => [zone.name, zone]));
   return {
-    mtu: topology.fabric.mtu ?? profile.mtu,
+    mtu: fabric.mtu,
     hosts: [
       {
         ...bare(FABRIC),
-        bridges: zones.map((zone) => bridgePlan(zone, topology, profile.sharedLink)),
+        bridges: zones.map((zone) => bridgePlan(zone, topology, fabric.sharedLink)),
         ruleset: portRuleset(topology),
       },
       { ...bare(ROUTER), ...routerPlan(topology) },
@@ -88,7 +88,7 @@ export function planLab(topology: Topology, management: Prefix | null): LabPlan 
       ...nodes.map((node, position): HostPlan => {
         const zone = zoneOf.get(node.zone)!;
         const gateway = formatIpv4(zone.gateway);
-        const length = profile.sharedLink ? zone.subnet.length : 32;
+        const length = fabric.sharedLink ? zone.subnet.length : 32;
         return {
           ...bare(node.name),
           addresses: [
@@ -96,7 +96,7 @@ export function planLab(topology: Topology, management: Prefix | null): LabPlan 
             ...(managed ? [managed.nodeAddress(position)] : []),
           ],
           routes: [
-            ...(profile.sharedLink ? [] : [`${gateway} dev ${HOST_INTERFACE} scope link`]),
+            ...(fabric.sharedLink ? [] : [`${gateway} dev ${HOST_INTERFACE} scope link`]),
             `default via ${gateway} dev ${HOST_INTERFACE}`,
           ],
         };

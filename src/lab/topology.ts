@@ -20,6 +20,17 @@ import {
 export const FABRIC_PROFILES = ['l2', 'vpc', 'aws', 'gce', 'azure', 'openstack'] as const;
 export type FabricProfile = (typeof FABRIC_PROFILES)[number];
 
+/** What a fabric does; each profile is one set of these (fabric.ts). */
+export interface FabricRules {
+  /** Whether the router drops what is not from its subnets' own hosts to them or out to the internet. */
+  readonly routerChecks: boolean;
+  /** What a node's port checks: that the node owns the source of what it sends, the destination of what it gets. */
+  readonly portChecks: 'nothing' | 'source' | 'source-and-destination';
+  /** Whether neighbours in a zone reach each other without the router. */
+  readonly sharedLink: boolean;
+  readonly passesProtocol4: boolean;
+}
+
 export interface AgentFlags {
   readonly transport?: 'ipip' | 'udp' | 'auto' | undefined;
   readonly fastPath?: 'auto' | 'ebpf' | 'off' | undefined;
@@ -48,8 +59,13 @@ export interface Topology {
   readonly name: string;
   /** `etcd`: three members of the lab's own. */
   readonly datastore: 'file' | 'etcd';
-  /** Without an MTU, the profile's. */
-  readonly fabric: { readonly profile: FabricProfile; readonly mtu?: number | undefined };
+  readonly fabric: {
+    readonly profile: FabricProfile;
+    /** In place of the profile's, one by one. */
+    readonly rules: Partial<FabricRules>;
+    /** Without one, the profile's. */
+    readonly mtu?: number | undefined;
+  };
   readonly zones: readonly Zone[];
   readonly nodes: readonly LabNode[];
   readonly workloads: readonly LabWorkload[];
@@ -105,15 +121,25 @@ const agentSchema = z.strictObject({
   fastPath: z.enum(['auto', 'ebpf', 'off']).optional(),
 });
 
+const rulesSchema = z
+  .strictObject({
+    routerChecks: z.boolean(),
+    portChecks: z.enum(['nothing', 'source', 'source-and-destination']),
+    sharedLink: z.boolean(),
+    passesProtocol4: z.boolean(),
+  })
+  .partial();
+
 const fileSchema = z.strictObject({
   name: label(MAX_LAB_NAME),
   datastore: z.enum(['file', 'etcd']).default('file'),
   fabric: z
     .strictObject({
       profile: z.enum(FABRIC_PROFILES).default('vpc'),
+      rules: rulesSchema.default({}),
       mtu: z.int().min(576).max(9216).optional(),
     })
-    .default({ profile: 'vpc' }),
+    .default({ profile: 'vpc', rules: {} }),
   zones: z.record(unreserved(MAX_ZONE_NAME), z.strictObject({ subnet: z.string() })),
   nodes: z.record(
     hostName,
@@ -158,7 +184,7 @@ function resolve(file: TopologyFile, problems: string[]): Topology {
   return {
     name: file.name,
     datastore: file.datastore,
-    fabric: { profile: file.fabric.profile, mtu: file.fabric.mtu },
+    fabric: file.fabric as Topology['fabric'],
     zones,
     nodes,
     workloads,

@@ -7,6 +7,7 @@ import { formatPrefix, type Prefix, parsePrefix } from '../ip/prefix.ts';
 import { openDatastore } from '../store/open.ts';
 import { type AgentSetting, nodeEnvironment, startAgents, waitForAgents, waitForRevision } from './agents.ts';
 import { startMembers, waitForMembers } from './etcd.ts';
+import { fabricName } from './fabric.ts';
 import type { LabContext } from './lab.ts';
 import { withLabLock } from './lock.ts';
 import { chooseManagementSubnet } from './management.ts';
@@ -73,7 +74,7 @@ async function makeNetwork(
   ]);
   writeHostsFiles(topology, plan, new Map());
   context.progress(
-    `network: ${plan.hosts.length} namespaces (${made.namespaces} new), ${plan.links.length} links (${made.links} new), fabric ${topology.fabric.profile}`,
+    `network: ${plan.hosts.length} namespaces (${made.namespaces} new), ${plan.links.length} links (${made.links} new), fabric ${fabricName(topology)}`,
   );
   if (members)
     context.progress(`etcd: ${members.length ? `started ${members.join(', ')}` : 'all members run already'}`);

@@ -31,7 +31,7 @@ function facts(mode: EncapsulationMode, change: Partial<Record<string, string>> 
 }
 
 function forms(given: ResourceFacts, profile: FabricProfile = 'vpc'): Record<string, string> {
-  const pairs = expectedPairs({ ...topology, fabric: { profile, mtu: 1500 } }, given);
+  const pairs = expectedPairs({ ...topology, fabric: { profile, rules: {}, mtu: 1500 } }, given);
   return Object.fromEntries(
     pairs
       .filter(({ from }) => from.name !== 'w1b')
@@ -99,7 +99,7 @@ test('a subnet that is too wide sends plain packets to where the fabric drops th
 
 test('out to the internet the node speaks for the workload; without nat-outgoing nobody is answered', () => {
   const nat = (given: ResourceFacts, profile: FabricProfile) =>
-    expectedNat({ ...topology, fabric: { profile, mtu: 1500 } }, given)[0]!;
+    expectedNat({ ...topology, fabric: { profile, rules: {}, mtu: 1500 } }, given)[0]!;
   expect(nat(facts('Always'), 'vpc')).toMatchObject({ source: ipv4('10.0.1.11'), answered: true });
   const { pools, ...rest } = facts('Always');
   const without = { ...rest, pools: pools.map((pool) => ({ ...pool, natOutgoing: false })) };
@@ -124,9 +124,10 @@ test('azure carries the udp transport, and nodes without a common transport do n
   const nodes = (transports: readonly ('ipip' | 'udp' | 'auto')[]) =>
     topology.nodes.map((node, position) => ({ ...node, agent: { transport: transports[position] } }));
   const form = (transports: readonly ('ipip' | 'udp' | 'auto')[], profile: FabricProfile) =>
-    expectedPairs({ ...topology, nodes: nodes(transports), fabric: { profile } }, facts('Always')).find(
-      ({ from, to }) => from.name === 'w1' && to.name === 'w3',
-    )!.expected;
+    expectedPairs(
+      { ...topology, nodes: nodes(transports), fabric: { profile, rules: {} } },
+      facts('Always'),
+    ).find(({ from, to }) => from.name === 'w1' && to.name === 'w3')!.expected;
   expect(form(['auto', 'ipip', 'auto'], 'azure')).toBe('encapsulated');
   expect(form(['auto', 'ipip', 'ipip'], 'azure')).toBe('dropped');
   expect(form(['udp', 'ipip', 'ipip'], 'l2')).toBe('dropped');

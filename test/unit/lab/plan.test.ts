@@ -54,7 +54,7 @@ test('namespaces, links, addresses and routes follow from the topology', () => {
 
 test('the router of vpc checks sources and destinations, that of l2 nothing', () => {
   const ruleset = (profile: string) =>
-    planLab({ ...topology, fabric: { profile: profile as 'l2', mtu: 1500 } }, null).hosts.find(
+    planLab({ ...topology, fabric: { profile: profile as 'l2', rules: {}, mtu: 1500 } }, null).hosts.find(
       ({ host }) => host === 'router',
     )!.ruleset;
   expect(ruleset('l2')).toBeNull();
@@ -63,7 +63,7 @@ test('the router of vpc checks sources and destinations, that of l2 nothing', ()
 });
 
 test('without a common link nodes have a /32 and meet at the router only', () => {
-  const { hosts, mtu } = planLab({ ...topology, fabric: { profile: 'gce' } }, null);
+  const { hosts, mtu } = planLab({ ...topology, fabric: { profile: 'gce', rules: {} } }, null);
   expect(mtu).toBe(1460);
   expect(hosts[0]!.bridges[0]).toEqual({ name: 'br-a', ports: ['n1', 'rt-a'], isolated: ['n1'] });
   const n1 = hosts.find(({ host }) => host === 'n1')!;

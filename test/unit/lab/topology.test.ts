@@ -35,7 +35,7 @@ test('the built-in topology is DESIGN §8', () => {
     'w3 node3',
     'w4 node4',
   ]);
-  expect(topology.fabric).toEqual({ profile: 'vpc', mtu: 1500 });
+  expect(topology.fabric).toEqual({ profile: 'vpc', rules: {}, mtu: 1500 });
   expect(manifests[0]?.text).toContain('192.168.0.0/16');
 });
 
@@ -78,6 +78,8 @@ test.each([
   [{ name: 'Two AZ' }, 'name: expected lower-case letters'],
   [{ fabric: { profile: 'moon' } }, 'fabric.profile: Invalid option: expected one of "l2"|"vpc"|"aws"'],
   [{ fabric: { mtu: 100 } }, 'fabric.mtu'],
+  [{ fabric: { rules: { portChecks: 'all' } } }, 'fabric.rules.portChecks: Invalid option'],
+  [{ fabric: { rules: { surprise: true } } }, 'fabric.rules'],
   [{ datastore: 'mysql' }, 'datastore: Invalid option'],
   [
     {
