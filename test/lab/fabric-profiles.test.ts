@@ -102,7 +102,7 @@ describe.skipIf(labUnavailable)(`a mixed cluster${labUnavailable ? ` (${labUnava
   test('each pair speaks what both have, and one that has nothing in common is named', async () => {
     const nodes =
       'nodes: {n1: {zone: a, agent: {transport: udp}}, n2: {zone: a, agent: {transport: auto}}, n3: {zone: b}}';
-    writeFileSync(file, topology('l2').replace(/^nodes: .*$/m, nodes));
+    writeFileSync(file, topology('profile: l2').replace(/^nodes: .*$/m, nodes));
     await lab.up(file);
     const result = await lab.verify();
     expect(result.status).toBe(0);
