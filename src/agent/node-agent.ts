@@ -25,6 +25,7 @@ import { flockLock } from '../io/file-lock.ts';
 import { formatIpv4 } from '../ip/ipv4.ts';
 import { type Datastore, DatastoreUnavailableError } from '../store/datastore.ts';
 import type { DataPlane, DataPlaneOptions } from './data-plane.ts';
+import { collectGarbage } from './garbage.ts';
 import { serveTcp, serveUnix } from './http.ts';
 import { createMetrics } from './metrics.ts';
 import { NodeKeeper } from './node-keeper.ts';
@@ -128,6 +129,7 @@ class NodeAgent {
       clock,
       logger,
       onView: (view, changes) => keeper.onView(view, changes),
+      onResynced: collectGarbage,
     });
     this.#running = Promise.all([
       this.#reconciler.run(this.#inner.signal),

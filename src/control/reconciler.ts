@@ -42,6 +42,8 @@ export interface ReconcilerOptions {
   readonly sink: ForwardingSink;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Told when a whole listing is in force. */
+  readonly onResynced?: () => void;
   /** Told after changes of the view, before they are in force: the agent keeps its Node resource by it. */
   readonly onView?: (view: ClusterView, changes: readonly ViewChange[] | 'resync') => void;
 }
@@ -137,21 +139,27 @@ export class Reconciler {
   async #follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
-        const listing = await this.#o.store.list(ROOT);
-        this.#setConnected(true);
-        this.#resync(listing);
+        // Not the listing itself: it would stay in memory for as long as the watch does.
+        const from = await this.#listAll();
         const options = {
           signal,
           onState: (state: 'connected' | 'disconnected', why?: string) =>
             this.#setConnected(state === 'connected', why),
         };
-        for await (const event of this.#o.store.watch(ROOT, listing.revision, options)) this.#take(event);
+        for await (const event of this.#o.store.watch(ROOT, from, options)) this.#take(event);
       } catch (error) {
         if (signal.aborted) return;
         this.#setConnected(false, (error as Error).message);
         await this.#o.clock.sleep(RETRY_MS, signal).catch(() => {});
       }
     }
+  }
+
+  async #listAll(): Promise<Revision> {
+    const listing = await this.#o.store.list(ROOT);
+    this.#setConnected(true);
+    this.#resync(listing);
+    return listing.revision;
   }
 
   #setConnected(connected: boolean, why?: string): void {
@@ -279,6 +287,7 @@ export class Reconciler {
       await this.#tellHost(desired, hostStale || factsStale || resynced ? 'all' : routes);
     }
     this.#applied = revision;
+    if (resynced) this.#o.onResynced?.();
   }
 
   /** A workload of ours whose interface we have not heard of yet: it may be a moment older than its endpoint. */
