@@ -16,6 +16,7 @@ import { openDatagramSocket } from '../io/udp-socket.ts';
 import { openWakeup, raiseWakeup } from '../io/waiter.ts';
 import { type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
 import type { Applied, PacketThreadOrder, PacketThreadStart } from './data-plane-messages.ts';
+import type { FastPathState } from './fast-path-state.ts';
 
 const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
 /** A thread answers within microseconds; one that does not within this is stuck. */
@@ -43,6 +44,8 @@ export interface DataPlane extends ForwardingSink {
   /** Every counter by its name of docs/counters.md. */
   counters(): Record<string, number>;
   peers(): readonly PeerCounters[];
+  /** Where there is one: of each direction why the fast path does not run, null where it does. */
+  fastPath?(): FastPathState;
   /** Wakes both threads, waits for their end and closes everything; the persistent TUN stays. */
   stop(): Promise<void>;
 }

@@ -25,6 +25,7 @@ import { flockLock } from '../io/file-lock.ts';
 import { formatIpv4 } from '../ip/ipv4.ts';
 import { type Datastore, DatastoreUnavailableError } from '../store/datastore.ts';
 import type { DataPlane, DataPlaneOptions } from './data-plane.ts';
+import { FAST_PATH_STARTING } from './fast-path-state.ts';
 import { collectGarbage } from './garbage.ts';
 import { serveTcp, serveUnix } from './http.ts';
 import { createMetrics } from './metrics.ts';
@@ -258,6 +259,7 @@ class NodeAgent {
       entries: control?.entries ?? 0,
       routes: control?.routes ?? 0,
       peers,
+      fastPath: this.#dataPlane?.fastPath?.() ?? FAST_PATH_STARTING,
       counters: this.#dataPlane?.counters() ?? {},
       warnings: [...problems, ...(control?.warnings ?? [])],
     };

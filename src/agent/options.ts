@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { UsageError } from '../base/errors.ts';
 import { type InterfaceAddress, type Prefix, parseInterfaceAddress, parsePrefix } from '../ip/prefix.ts';
 import { type DetectionMethod, parseDetectionMethod } from './autodetection.ts';
+import { FAST_PATH_MODES, type FastPathMode } from './fast-path-state.ts';
 
 /** Flags as the command line gives them: text. */
 export interface NodeRunFlags {
@@ -15,6 +16,7 @@ export interface NodeRunFlags {
   readonly metrics?: string;
   readonly transport?: string;
   readonly udpPort?: string;
+  readonly fastPath?: string;
 }
 
 /** How the node comes by its address. */
@@ -40,6 +42,7 @@ export interface AgentOptions {
   readonly mtu: number | null;
   readonly transport: 'ipip' | 'udp' | 'auto';
   readonly udpPort: number;
+  readonly fastPath: FastPathMode;
   readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly defaultPool: DefaultPool | null;
   readonly runDirectory: string;
@@ -83,6 +86,7 @@ export function parseAgentOptions(flags: NodeRunFlags, env: NodeJS.ProcessEnv): 
     mtu: parseMtu(flags.mtu ?? env.FELIX_IPINIPMTU ?? ''),
     transport: oneOf('--transport', flags.transport ?? 'ipip', ['ipip', 'udp', 'auto']),
     udpPort: wholeNumber('--udp-port', flags.udpPort ?? String(DEFAULT_UDP_PORT), 1, 65535),
+    fastPath: oneOf('--fast-path', flags.fastPath ?? 'off', FAST_PATH_MODES),
     metrics: flags.metrics === undefined ? null : listenAddress(flags.metrics),
     defaultPool: defaultPool(env),
     runDirectory: runDirectoryOf(env),

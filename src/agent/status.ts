@@ -1,5 +1,7 @@
 /** What a running agent says of itself on its unix socket. The version number grows when a field changes its meaning. */
 
+import type { FastPathState } from './fast-path-state.ts';
+
 export const STATUS_VERSION = 1;
 
 export interface AgentPeerStatus {
@@ -34,6 +36,8 @@ export interface AgentStatus {
   readonly entries: number;
   readonly routes: number;
   readonly peers: readonly AgentPeerStatus[];
+  /** Of each direction why the fast path does not run, null where it does; its share is in the counters. */
+  readonly fastPath: FastPathState;
   readonly counters: Readonly<Record<string, number>>;
   readonly warnings: readonly string[];
 }

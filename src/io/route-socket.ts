@@ -1,4 +1,4 @@
-/** Netlink sockets for links, addresses and IPv4 routes of the calling thread's network namespace. */
+/** Netlink sockets of the calling thread's network namespace: links, addresses and IPv4 routes; that the firewall has changed. */
 import { FailedError } from '../base/errors.ts';
 import { decodeNetlink, encodeDump, type NetlinkMessage } from '../wire/rtnetlink.ts';
 import { ENOBUFS, systemCallFailed } from './errno.ts';
@@ -12,6 +12,9 @@ export const SOCKADDR_NL_BYTES = 12;
 const RTMGRP_LINK = 0x1;
 const RTMGRP_IPV4_IFADDR = 0x10;
 const RTMGRP_IPV4_ROUTE = 0x40;
+const NETLINK_NETFILTER = 12;
+/** Bit of the group that hears of nftables (7). */
+const NFNLGRP_NFTABLES_BIT = 0x40;
 /** Twenty thousand routes set at once are about 2 MB of messages; what does not fit is told as `lost`. */
 const RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024;
 
@@ -23,11 +26,20 @@ export interface RouteSocket {
 }
 
 export function openRouteSocket(): RouteSocket {
-  const fd = openSocket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE, 'a netlink socket');
+  return openEventSocket(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE);
+}
+
+/** Its messages are not decoded here: that there is one says that the rules have changed. */
+export function openFirewallSocket(): RouteSocket {
+  return openEventSocket(NETLINK_NETFILTER, NFNLGRP_NFTABLES_BIT);
+}
+
+function openEventSocket(protocol: number, groups: number): RouteSocket {
+  const fd = openSocket(AF_NETLINK, SOCK_RAW, protocol, 'a netlink socket');
   const address = new Uint8Array(SOCKADDR_NL_BYTES);
   const view = new DataView(address.buffer);
   view.setUint16(0, AF_NETLINK, true);
-  view.setUint32(8, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE, true);
+  view.setUint32(8, groups, true);
   if (systemCalls().bind(fd, address, SOCKADDR_NL_BYTES) < 0)
     throw systemCallFailed('binding a netlink socket');
   setBufferSizes(fd, RECEIVE_BUFFER_BYTES);

@@ -19,7 +19,8 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
   const options = parseAgentOptions(flags, process.env);
   if (flags.cleanup) return cleanUpHost(options);
   // Before anything is opened: this process is replaced by one that may do no more than it needs.
-  keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW]);
+  const fastPath = options.fastPath === 'off' ? [] : [CAPABILITY.BPF];
+  keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW, ...fastPath]);
   const logger = createLogger(flags.logLevel, { node: options.node });
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const)
@@ -30,7 +31,11 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
       clock: systemClock,
       logger,
       openDatastore: () => openFromOptions(flags, process.env),
-      startDataPlane: async (parts) => (await import('../../agent/data-plane.ts')).startDataPlane(parts),
+      startDataPlane: async (parts) => {
+        const plane = await (await import('../../agent/data-plane.ts')).startDataPlane(parts);
+        const { withFastPath } = await import('../../agent/fast-path-plane.ts');
+        return withFastPath(plane, { mode: options.fastPath, transport: options.transport, logger });
+      },
       createAllocator: (store) =>
         createAddressAllocator({ store, clock: systemClock, random: systemRandom, logger }),
     },

@@ -1,4 +1,6 @@
 /** `tortie node status`: what the running agent says of itself, as a page for people or JSON for programs. */
+
+import { fastPathLines } from '../../agent/fast-path-state.ts';
 import { askUnix } from '../../agent/http.ts';
 import { nodeNameOf, runDirectoryOf, socketPath } from '../../agent/options.ts';
 import { type AgentPeerStatus, type AgentStatus, STATUS_VERSION } from '../../agent/status.ts';
@@ -40,6 +42,7 @@ function page(status: AgentStatus): string {
     `Address:    ${status.address ?? 'none'}; tunnel address ${status.tunnelAddress ?? 'none'}`,
     `Device:     ${status.device.name}, MTU ${status.device.mtu ?? 'unknown'}, transport ${status.transport}`,
     `Datastore:  ${status.datastore.url}, ${datastore}, revision ${status.revision || 'none'}`,
+    ...fastPathLines(status.fastPath, status.counters).map((line) => `Fast path:  ${line}`),
     `Tables:     ${status.entries} forwarding entries, ${status.routes} host routes, ${status.peers.length} peers`,
     '',
     ...peerTable(status.peers),

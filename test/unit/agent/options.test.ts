@@ -14,6 +14,7 @@ test('defaults', () => {
     mtu: null,
     transport: 'ipip',
     udpPort: 5555,
+    fastPath: 'off',
     metrics: null,
     defaultPool: { cidr: prefix('192.168.0.0/16'), ipipMode: 'Always' },
     runDirectory: '/run/tortie',

@@ -1,0 +1,168 @@
+/** A data plane with the fast path before it: one sink, one set of counters. */
+import { UnavailableError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import {
+  addressBytes,
+  CELL_FIRST_REASON,
+  CELL_IN_BYTES,
+  CELL_OUT_BYTES,
+  CELL_PACKETS,
+  CELL_SUPERPACKETS,
+  PEER_IN_BYTES,
+  PEER_IN_PACKETS,
+  PEER_OUT_BYTES,
+  PEER_OUT_PACKETS,
+  reasonsOf,
+} from '../ebpf/layout.ts';
+import { type OuterFirewall, readOuterFirewall } from '../host/outer-firewall.ts';
+import type { DataPlane, PeerCounters } from './data-plane.ts';
+import { type FastPath, startFastPath } from './fast-path.ts';
+import {
+  FAST_DIRECTIONS,
+  FAST_PATH_OFF,
+  type FastDirection,
+  type FastPathMode,
+  type FastPathState,
+} from './fast-path-state.ts';
+
+export interface FastDataPlane extends DataPlane {
+  fastPath(): FastPathState;
+}
+
+/**
+ * Tries to put the fast path before `plane`. Where it cannot run, `auto` leaves the plane as it is and says why in
+ * one line; `ebpf` stops the plane and throws.
+ */
+export async function withFastPath(
+  plane: DataPlane,
+  options: {
+    readonly mode: FastPathMode;
+    readonly transport: 'ipip' | 'udp' | 'auto';
+    readonly logger: Logger;
+    readonly networkNamespace?: string;
+    readonly firewall?: (legacyTables: string) => Promise<OuterFirewall>;
+  },
+): Promise<FastDataPlane> {
+  const { mode, logger } = options;
+  if (mode === 'off') return withoutFastPath(plane, FAST_PATH_OFF);
+  try {
+    if (options.transport === 'udp')
+      throw new UnavailableError('ERR_EBPF', 'the fast path carries protocol 4 only, not the udp transport', {
+        hint: 'use --transport ipip or auto',
+      });
+    const fast = await startFastPath({
+      mode,
+      device: plane.device,
+      logger,
+      firewall: options.firewall ?? ((legacyTables) => readOuterFirewall(legacyTables)),
+      icmpErrors: () => plane.counters().outbound_note_icmp_errors_packets ?? 0,
+      pathMtus: () => plane.peers(),
+      ...(options.networkNamespace === undefined ? {} : { networkNamespace: options.networkNamespace }),
+    });
+    return new CombinedDataPlane(plane, fast);
+  } catch (error) {
+    const why = (error as Error).message;
+    if (mode === 'ebpf') {
+      await plane.stop();
+      throw error instanceof UnavailableError
+        ? error
+        : new UnavailableError('ERR_EBPF', `--fast-path ebpf cannot run here: ${why}`, {
+            hint: 'use --fast-path auto, which falls back to the slow path',
+            cause: error,
+          });
+    }
+    logger.info({}, `the slow path carries all: ${why}`);
+    return withoutFastPath(plane, { outbound: why, inbound: why });
+  }
+}
+
+function withoutFastPath(plane: DataPlane, state: FastPathState): FastDataPlane {
+  return {
+    device: plane.device,
+    get revision() {
+      return plane.revision;
+    },
+    replace: (config) => plane.replace(config),
+    change: (change) => plane.change(change),
+    counters: () => plane.counters(),
+    peers: () => plane.peers(),
+    stop: () => plane.stop(),
+    fastPath: () => state,
+  };
+}
+
+class CombinedDataPlane implements FastDataPlane {
+  readonly device: DataPlane['device'];
+  readonly #plane: DataPlane;
+  readonly #fast: FastPath;
+  /** What the fast path had carried when it stopped. */
+  #last: Readonly<Record<FastDirection, readonly number[]>> | undefined;
+
+  constructor(plane: DataPlane, fast: FastPath) {
+    this.device = plane.device;
+    this.#plane = plane;
+    this.#fast = fast;
+  }
+
+  get revision(): number {
+    return this.#plane.revision;
+  }
+
+  async replace(config: Parameters<DataPlane['replace']>[0]): Promise<void> {
+    await this.#plane.replace(config);
+    this.#fast.replace(config);
+  }
+
+  async change(change: Parameters<DataPlane['change']>[0]): Promise<'applied' | 'gap'> {
+    const result = await this.#plane.change(change);
+    if (result === 'applied') this.#fast.change(change);
+    return result;
+  }
+
+  fastPath(): FastPathState {
+    return this.#fast.state();
+  }
+
+  /** What the fast path carried went in and out; why packets took the slow path is in `note_slow_…`. */
+  counters(): Record<string, number> {
+    const counters = this.#plane.counters();
+    for (const direction of FAST_DIRECTIONS) {
+      const [entry, exit] = direction === 'outbound' ? ['device', 'underlay'] : ['underlay', 'device'];
+      const cells = this.#last?.[direction] ?? this.#fast.maps.totals(direction);
+      const add = (name: string, amount: number) => {
+        counters[`${direction}_${name}`] = (counters[`${direction}_${name}`] ?? 0) + amount;
+      };
+      add(`in_${entry}_packets`, cells[CELL_PACKETS]!);
+      add(`in_${entry}_bytes`, cells[CELL_IN_BYTES]!);
+      add(`in_${entry}_superpackets`, cells[CELL_SUPERPACKETS]!);
+      add(`out_${exit}_packets`, cells[CELL_PACKETS]!);
+      add(`out_${exit}_bytes`, cells[CELL_OUT_BYTES]!);
+      add('note_fast_packets', cells[CELL_PACKETS]!);
+      reasonsOf(direction).forEach((reason, i) => {
+        add(`note_slow_${reason}_packets`, cells[CELL_FIRST_REASON + i]!);
+      });
+    }
+    return counters;
+  }
+
+  peers(): readonly PeerCounters[] {
+    if (this.#last) return this.#plane.peers();
+    return this.#plane.peers().map((peer) => {
+      const cells = this.#fast.maps.peer(addressBytes(peer.address));
+      return {
+        ...peer,
+        outboundPackets: peer.outboundPackets + cells[PEER_OUT_PACKETS]!,
+        outboundBytes: peer.outboundBytes + cells[PEER_OUT_BYTES]!,
+        inboundPackets: peer.inboundPackets + cells[PEER_IN_PACKETS]!,
+        inboundBytes: peer.inboundBytes + cells[PEER_IN_BYTES]!,
+      };
+    });
+  }
+
+  async stop(): Promise<void> {
+    if (this.#last) return;
+    this.#last = { outbound: this.#fast.maps.totals('outbound'), inbound: this.#fast.maps.totals('inbound') };
+    this.#fast.stop();
+    await this.#plane.stop();
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * ForwardingConfig and its changes as entries of the maps. Remembers what it laid, so that a snapshot costs only its
+ * differences and a change only its own entries.
+ *
+ * What the programs cannot decide is laid as VALUE_SLOW, not left out: a longer prefix that were missing would let a
+ * shorter one answer for it.
+ */
+import type {
+  ForwardingConfig,
+  ForwardingEntry,
+  ForwardingOperation,
+  Peer,
+  SourceEntry,
+} from '../fib/forwarding-config.ts';
+import type { Ipv4 } from '../ip/ipv4.ts';
+import type { Prefix } from '../ip/prefix.ts';
+import { addressBytes, type MapName, numberBytes, prefixKey, VALUE_ANY_PEER, VALUE_SLOW } from './layout.ts';
+
+/** The maps, as far as they are written here. */
+export interface MapWriter {
+  set(map: MapName, key: Uint8Array, value: Uint8Array): void;
+  delete(map: MapName, key: Uint8Array): void;
+  /** A peer's counters from zero. */
+  startCounters(key: Uint8Array): void;
+}
+
+/** How the kernel leads to a peer: the device's number, 0 for none, and the route's own MTU, 0 for none. */
+export interface Way {
+  readonly device: number;
+  readonly mtu: number;
+}
+
+/** An address as the maps' values hold it, as a number, or one of layout's VALUE_. */
+type Owner = { readonly peer: Ipv4 } | typeof VALUE_ANY_PEER | typeof VALUE_SLOW;
+
+/** Address and length in one number, as a key of JavaScript's maps. */
+const keyOf = (prefix: Prefix): number => prefix.address * 64 + prefix.length;
+
+export class FastTables {
+  readonly #maps: MapWriter;
+  readonly #wayTo: (peer: Ipv4) => Way;
+  readonly #entries = new Map<number, ForwardingEntry>();
+  readonly #sources = new Map<number, SourceEntry>();
+  readonly #peers = new Map<Ipv4, Peer>();
+  readonly #pathMtus = new Map<Ipv4, number>();
+  /** What lies in the maps: the value as text, by map and key. */
+  readonly #laid = {
+    routes: new Map<number, string>(),
+    sources: new Map<number, string>(),
+    peers: new Map<number, string>(),
+  };
+  #locals: readonly Ipv4[] = [];
+  #outerSource: Ipv4 | null = null;
+  #byRoutes = false;
+
+  constructor(maps: MapWriter, wayTo: (peer: Ipv4) => Way) {
+    this.#maps = maps;
+    this.#wayTo = wayTo;
+  }
+
+  get outerSource(): Ipv4 | null {
+    return this.#outerSource;
+  }
+
+  get locals(): readonly Ipv4[] {
+    return this.#locals;
+  }
+
+  /** How many entries lie in a map. */
+  laid(map: 'routes' | 'sources' | 'peers'): number {
+    return this.#laid[map].size;
+  }
+
+  /** Makes the maps those of `config`. */
+  replace(config: ForwardingConfig): void {
+    if (this.#byRoutes !== (config.byRoutes === true)) {
+      this.#byRoutes = config.byRoutes === true;
+      for (const source of this.#sources.values()) this.#laySource(source);
+    }
+    this.apply({ op: 'set-local', outerSource: config.outerSource, localAddresses: config.localAddresses });
+    const peers = new Set(config.peers.map((peer) => peer.address));
+    for (const address of [...this.#peers.keys()]) if (!peers.has(address)) this.#deletePeer(address);
+    for (const peer of config.peers) this.apply({ op: 'set-peer', peer });
+    const sources = new Set(config.sources.map((source) => keyOf(source.prefix)));
+    for (const [key, { prefix }] of [...this.#sources])
+      if (!sources.has(key)) this.apply({ op: 'delete-source', prefix });
+    for (const source of config.sources) this.apply({ op: 'set-source', source });
+    const entries = new Set(config.entries.map((entry) => keyOf(entry.prefix)));
+    for (const [key, { prefix }] of [...this.#entries])
+      if (!entries.has(key)) this.apply({ op: 'delete-entry', prefix });
+    for (const entry of config.entries) this.apply({ op: 'set-entry', entry });
+  }
+
+  apply(operation: ForwardingOperation): void {
+    switch (operation.op) {
+      case 'set-entry':
+        this.#entries.set(keyOf(operation.entry.prefix), operation.entry);
+        this.#layEntry(operation.entry);
+        break;
+      case 'delete-entry':
+        this.#entries.delete(keyOf(operation.prefix));
+        this.#remove('routes', operation.prefix);
+        break;
+      case 'set-peer':
+        this.#peers.set(operation.peer.address, operation.peer);
+        this.#layPeer(operation.peer);
+        break;
+      case 'delete-peer':
+        this.#deletePeer(operation.address);
+        break;
+      case 'set-source':
+        this.#sources.set(keyOf(operation.source.prefix), operation.source);
+        this.#laySource(operation.source);
+        break;
+      case 'delete-source':
+        this.#sources.delete(keyOf(operation.prefix));
+        this.#remove('sources', operation.prefix);
+        break;
+      case 'set-local':
+        this.#setLocal(operation.outerSource, operation.localAddresses ?? []);
+        break;
+      case 'set-external-sources':
+        // Their packets take the slow path: an external host is no peer.
+        break;
+    }
+  }
+
+  /** The path MTU that ICMP told; null where what is configured holds again. */
+  setPathMtu(address: Ipv4, mtu: number | null): void {
+    if ((this.#pathMtus.get(address) ?? null) === mtu) return;
+    if (mtu === null) this.#pathMtus.delete(address);
+    else this.#pathMtus.set(address, mtu);
+    const peer = this.#peers.get(address);
+    if (peer) this.#layPeer(peer);
+  }
+
+  /** Asks anew how each peer is reached: the host's routes or links have changed. */
+  followRoutes(): void {
+    for (const peer of this.#peers.values()) this.#layPeer(peer);
+  }
+
+  #setLocal(outerSource: Ipv4 | null, addresses: readonly Ipv4[]): void {
+    this.#outerSource = outerSource;
+    for (const address of this.#locals)
+      if (!addresses.includes(address)) this.#maps.delete('locals', addressBytes(address));
+    for (const address of addresses)
+      if (!this.#locals.includes(address)) this.#maps.set('locals', addressBytes(address), numberBytes(1));
+    this.#locals = addresses;
+    for (const entry of this.#entries.values()) this.#layEntry(entry);
+  }
+
+  #layEntry({ prefix, nextHops }: ForwardingEntry): void {
+    const hop = nextHops === 'inner-destination' || nextHops.length !== 1 ? undefined : nextHops[0];
+    // Outer destinations that are ours are a loop, which the slow path counts.
+    const isOurs = hop !== undefined && (hop === this.#outerSource || this.#locals.includes(hop));
+    this.#lay('routes', prefix, hop === undefined || isOurs ? VALUE_SLOW : { peer: hop });
+  }
+
+  #laySource({ prefix, owners }: SourceEntry): void {
+    if (owners === 'local') this.#lay('sources', prefix, VALUE_SLOW);
+    else if (owners === 'any-peer')
+      this.#lay('sources', prefix, this.#byRoutes ? VALUE_SLOW : VALUE_ANY_PEER);
+    else this.#lay('sources', prefix, owners.length === 1 ? { peer: owners[0]! } : VALUE_SLOW);
+  }
+
+  #lay(map: 'routes' | 'sources', prefix: Prefix, owner: Owner): void {
+    const key = keyOf(prefix);
+    const text = typeof owner === 'number' ? `${owner}` : `peer ${owner.peer}`;
+    if (this.#laid[map].get(key) === text) return;
+    const value = typeof owner === 'number' ? numberBytes(owner) : addressBytes(owner.peer);
+    this.#maps.set(map, prefixKey(prefix.address, prefix.length), value);
+    this.#laid[map].set(key, text);
+  }
+
+  #remove(map: 'routes' | 'sources', prefix: Prefix): void {
+    if (this.#laid[map].delete(keyOf(prefix)))
+      this.#maps.delete(map, prefixKey(prefix.address, prefix.length));
+  }
+
+  #layPeer(peer: Peer): void {
+    const key = addressBytes(peer.address);
+    const way = peer.transport === 'ipip' ? this.#wayTo(peer.address) : { device: 0, mtu: 0 };
+    const limits = [this.#pathMtus.get(peer.address) ?? 0, way.mtu].filter((mtu) => mtu > 0);
+    const mtu = peer.transport === 'ipip' ? Math.min(peer.mtu, ...limits) : 0;
+    const text = `${mtu} ${way.device}`;
+    if (!this.#laid.peers.has(peer.address)) this.#maps.startCounters(key);
+    if (this.#laid.peers.get(peer.address) === text) return;
+    this.#maps.set('peers', key, numberBytes(mtu, way.device));
+    this.#laid.peers.set(peer.address, text);
+  }
+
+  #deletePeer(address: Ipv4): void {
+    this.#peers.delete(address);
+    this.#pathMtus.delete(address);
+    if (!this.#laid.peers.delete(address)) return;
+    this.#maps.delete('peers', addressBytes(address));
+    this.#maps.delete('peer_counters', addressBytes(address));
+  }
+}

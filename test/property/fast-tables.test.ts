@@ -1,0 +1,185 @@
+/** The maps laid from a configuration change by change are those laid from it at once, and answer as the slow path's tables. */
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { FastTables, type MapWriter } from '../../src/ebpf/fast-tables.ts';
+import { addressBytes, type MapName, prefixKey, VALUE_ANY_PEER, VALUE_SLOW } from '../../src/ebpf/layout.ts';
+import type { ForwardingConfig, ForwardingOperation } from '../../src/fib/forwarding-config.ts';
+import { ForwardingTable } from '../../src/fib/forwarding-table.ts';
+import { SOURCE_ACCEPTED, SourceTable } from '../../src/fib/source-table.ts';
+import { type Ipv4, ipv4, ipv4FromNumber } from '../../src/ip/ipv4.ts';
+import type { UnderlayMtu } from '../../src/ip/mtu.ts';
+import { netmask, type Prefix, prefix } from '../../src/ip/prefix.ts';
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+
+class MemoryMaps implements MapWriter {
+  readonly entries = new Map<string, string>();
+  set(map: MapName, key: Uint8Array, value: Uint8Array): void {
+    this.entries.set(`${map} ${hex(key)}`, hex(value));
+  }
+  delete(map: MapName, key: Uint8Array): void {
+    this.entries.delete(`${map} ${hex(key)}`);
+  }
+  startCounters(key: Uint8Array): void {
+    this.entries.set(`peer_counters ${hex(key)}`, '');
+  }
+  longest(map: MapName, address: number): string | undefined {
+    for (let length = 32; length >= 0; length--) {
+      const value = this.entries.get(`${map} ${hex(prefixKey((address & netmask(length)) >>> 0, length))}`);
+      if (value !== undefined) return value;
+    }
+    return undefined;
+  }
+  sorted = () => [...this.entries].sort();
+}
+
+const PEERS = ['10.0.0.1', '10.0.0.2', '10.0.0.3'].map(ipv4);
+const SELF = ipv4('10.0.0.9');
+const PREFIXES: Prefix[] = [
+  '192.168.0.0/16',
+  '192.168.1.0/24',
+  '192.168.1.64/26',
+  '192.168.1.65/32',
+  '10.0.0.0/24',
+].map(prefix);
+const anyPrefix = fc.constantFrom(...PREFIXES);
+const hops = fc.uniqueArray(fc.constantFrom(...PEERS, SELF), { minLength: 1, maxLength: 2 });
+const operation: fc.Arbitrary<ForwardingOperation> = fc.oneof(
+  fc.record({
+    op: fc.constant('set-entry' as const),
+    entry: fc.record({
+      prefix: anyPrefix,
+      nextHops: fc.oneof(hops, fc.constant('inner-destination' as const)),
+    }),
+  }),
+  fc.record({ op: fc.constant('delete-entry' as const), prefix: anyPrefix }),
+  fc.record({
+    op: fc.constant('set-peer' as const),
+    peer: fc.record({
+      address: fc.constantFrom(...PEERS),
+      transport: fc.constantFrom('ipip' as const, 'udp' as const),
+      udpPort: fc.constant(5555),
+      mtu: fc.constantFrom(1400, 1500).map((mtu) => mtu as UnderlayMtu),
+    }),
+  }),
+  fc.record({ op: fc.constant('delete-peer' as const), address: fc.constantFrom(...PEERS) }),
+  fc.record({
+    op: fc.constant('set-source' as const),
+    source: fc.record({
+      prefix: anyPrefix,
+      owners: fc.oneof(hops, fc.constantFrom('any-peer' as const, 'local' as const)),
+    }),
+  }),
+  fc.record({ op: fc.constant('delete-source' as const), prefix: anyPrefix }),
+  fc.record({
+    op: fc.constant('set-local' as const),
+    outerSource: fc.constantFrom(SELF, null),
+    localAddresses: fc.constantFrom([SELF], [SELF, PEERS[2]!], null),
+  }),
+);
+
+const EMPTY: ForwardingConfig = {
+  revision: 1,
+  outerSource: null,
+  localAddresses: null,
+  entries: [],
+  peers: [],
+  sources: [],
+  externalSources: [],
+};
+
+/** The configuration after these operations, kept in the plainest way. */
+function configAfter(operations: readonly ForwardingOperation[]): ForwardingConfig {
+  let config = EMPTY;
+  const without = <T extends { prefix: Prefix }>(rows: readonly T[], p: Prefix) =>
+    rows.filter((row) => row.prefix.address !== p.address || row.prefix.length !== p.length);
+  const others = (address: Ipv4) => config.peers.filter((peer) => peer.address !== address);
+  for (const o of operations) {
+    if (o.op === 'set-entry')
+      config = { ...config, entries: [...without(config.entries, o.entry.prefix), o.entry] };
+    if (o.op === 'delete-entry') config = { ...config, entries: without(config.entries, o.prefix) };
+    if (o.op === 'set-peer') config = { ...config, peers: [...others(o.peer.address), o.peer] };
+    if (o.op === 'delete-peer') config = { ...config, peers: others(o.address) };
+    if (o.op === 'set-source')
+      config = { ...config, sources: [...without(config.sources, o.source.prefix), o.source] };
+    if (o.op === 'delete-source') config = { ...config, sources: without(config.sources, o.prefix) };
+    if (o.op === 'set-local')
+      config = { ...config, outerSource: o.outerSource, localAddresses: o.localAddresses };
+  }
+  return config;
+}
+
+const laid = (write: (tables: FastTables) => void) => {
+  const maps = new MemoryMaps();
+  write(new FastTables(maps, () => ({ device: 7, mtu: 0 })));
+  return maps;
+};
+
+test('change by change, at once, and by a snapshot over something else: the same maps', () => {
+  fc.assert(
+    fc.property(
+      fc.array(operation, { maxLength: 30 }),
+      fc.array(operation, { maxLength: 10 }),
+      (first, second) => {
+        const config = configAfter(first);
+        const stepwise = laid((tables) => {
+          for (const o of first) tables.apply(o);
+        });
+        const atOnce = laid((tables) => tables.replace(config));
+        const over = laid((tables) => {
+          tables.replace(configAfter(second));
+          tables.replace(config);
+        });
+        expect(stepwise.sorted()).toEqual(atOnce.sorted());
+        expect(over.sorted()).toEqual(atOnce.sorted());
+      },
+    ),
+  );
+});
+
+test('what the maps let the programs do, the slow path would do too', () => {
+  const probe = fc.constantFrom(...PREFIXES.map((p) => p.address + 1), ...PEERS, SELF, ipv4('8.8.8.8'));
+  fc.assert(
+    fc.property(
+      fc.array(operation, { maxLength: 30 }),
+      probe,
+      fc.constantFrom(...PEERS),
+      (operations, address, sender) => {
+        const config = configAfter(operations);
+        const maps = laid((tables) => tables.replace(config));
+        const forwarding = new ForwardingTable(() => 0);
+        forwarding.replace(config);
+        const route = maps.longest('routes', address);
+        const hop = forwarding.nextHop(address, 0);
+        if (route !== undefined && route !== `0${VALUE_SLOW}000000`)
+          expect(route).toBe(hex(addressBytes(forwarding.peers.address[hop]!)));
+        const sources = new SourceTable(() => 0);
+        sources.replace(config);
+        const owner = maps.longest('sources', address);
+        const isPeer = maps.entries.has(`peer_counters ${hex(addressBytes(sender))}`);
+        const allowed = owner === `0${VALUE_ANY_PEER}000000` || owner === hex(addressBytes(sender));
+        if (isPeer && allowed)
+          expect(sources.check(sender, sources.peers.slotOf(sender), ipv4FromNumber(address))).toBe(
+            SOURCE_ACCEPTED,
+          );
+      },
+    ),
+  );
+});
+
+test('a path MTU lowers what a peer is sent, and is forgotten with it', () => {
+  const maps = new MemoryMaps();
+  const tables = new FastTables(maps, () => ({ device: 7, mtu: 1450 }));
+  const peer = { address: PEERS[0]!, transport: 'ipip', udpPort: 0, mtu: 1500 as UnderlayMtu } as const;
+  const value = () => maps.entries.get(`peers ${hex(addressBytes(peer.address))}`);
+  tables.apply({ op: 'set-peer', peer });
+  expect(value()).toBe('aa05000007000000');
+  tables.setPathMtu(peer.address, 1400);
+  expect(value()).toBe('7805000007000000');
+  tables.setPathMtu(peer.address, null);
+  expect(value()).toBe('aa05000007000000');
+  tables.setPathMtu(peer.address, 1400);
+  tables.apply({ op: 'delete-peer', address: peer.address });
+  tables.apply({ op: 'set-peer', peer });
+  expect(value()).toBe('aa05000007000000');
+});
