@@ -1,39 +1,26 @@
 /** Real processes that allocate from one file datastore at the same time. */
-import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ipamProblems } from '../../src/ipam/check.ts';
 import { allocationsOf, decodeBlock } from '../../src/model/ipam-values.ts';
 import { IPAM_BLOCKS, ROOT, resourceKey } from '../../src/model/keys.ts';
 import { openDatastore } from '../../src/store/open.ts';
+import { allocateInProcess, heldTwice, stillHeld } from '../helpers/allocation-histories.ts';
 
-const CHILD = join(import.meta.dirname, '../helpers/allocator-child.mjs');
 const PROCESSES = 6;
 const TIMES = 12;
 
 let directory: string;
 
 beforeEach(() => {
-  if (!existsSync(join(import.meta.dirname, '../../dist/control/address-allocator.js')))
-    throw new Error('this test uses the built output: npm run build');
   directory = mkdtempSync(join(tmpdir(), 'tortie-ipam-'));
 });
 
 afterEach(() => {
   rmSync(directory, { recursive: true, force: true });
 });
-
-async function allocateIn(datastore: string, node: string, handle: string): Promise<string[]> {
-  const { stdout } = await promisify(execFile)(
-    process.execPath,
-    [CHILD, datastore, node, handle, String(TIMES)],
-    { timeout: 60_000 },
-  );
-  return JSON.parse(stdout) as string[];
-}
 
 test(
   'addresses of several processes are all distinct, and nothing is left over',
@@ -50,10 +37,13 @@ test(
     for (const node of ['node1', 'node2'])
       await resource('Node', node, { bgp: { ipv4Address: '10.0.1.11/24' } });
     // Three processes a node: they race for the same blocks as well as for others'.
-    const given = await Promise.all(
-      Array.from({ length: PROCESSES }, (_, i) => allocateIn(datastore, `node${(i % 2) + 1}`, `p${i}`)),
+    const histories = await Promise.all(
+      Array.from({ length: PROCESSES }, (_, i) =>
+        allocateInProcess(datastore, `node${(i % 2) + 1}`, `p${i}`, TIMES, 60_000),
+      ),
     );
-    const addresses = given.flat().sort();
+    expect(heldTwice(histories.flat())).toEqual([]);
+    const addresses = stillHeld(histories.flat());
     expect(addresses).toHaveLength((PROCESSES * TIMES * 2) / 3);
     expect(new Set(addresses).size).toBe(addresses.length);
     const blocks = (await store.list(IPAM_BLOCKS)).entries.map(({ value }) => decodeBlock(value));

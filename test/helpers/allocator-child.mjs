@@ -1,5 +1,7 @@
 // A process of its own that takes and gives back addresses: node allocator-child.mjs DATASTORE NODE HANDLE TIMES
-// Prints the addresses that it keeps, as JSON. Needs the built output, since Node 20 runs no TypeScript.
+// Prints its history as JSON: each address, from when it was held and until when (null: it is held still), in
+// nanoseconds of the machine's monotonic clock, which all processes share.
+// Needs the built output, since Node 20 runs no TypeScript.
 import { systemClock } from '../../dist/base/clock.js';
 import { silentLogger } from '../../dist/base/logger.js';
 import { systemRandom } from '../../dist/base/random.js';
@@ -15,13 +17,21 @@ const allocator = createAddressAllocator({
   random: systemRandom,
   logger: silentLogger,
 });
-const kept = [];
+const now = () => String(process.hrtime.bigint());
+const held = [];
+const history = [];
 for (let i = 0; i < Number(times); i += 1) {
   const own = `${handle}-${i}`;
   const { address } = await allocator.assign({ node, handle: own, attributes: {} });
-  // Every third is given back at once.
-  if (i % 3 === 2) await allocator.releaseByHandle(own);
-  else kept.push(formatIpv4(address));
+  const one = { address: formatIpv4(address), handle: own, from: now(), to: null };
+  history.push(one);
+  held.push(one);
+  // Every third time the one that is held longest is given back.
+  if (i % 3 === 2) {
+    const oldest = held.shift();
+    oldest.to = now();
+    await allocator.releaseByHandle(oldest.handle);
+  }
 }
 await store.close();
-process.stdout.write(JSON.stringify(kept));
+process.stdout.write(JSON.stringify(history));
