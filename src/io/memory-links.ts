@@ -63,6 +63,10 @@ export class MemorySource implements PacketSource {
 
 export interface SentPacket {
   readonly destination: number;
+  /** Of the `udp` transport: port, outer TOS, and the size of the datagrams where they are several. */
+  readonly port: number;
+  readonly tos: number;
+  readonly segmentBytes: number;
   readonly bytes: Uint8Array;
 }
 
@@ -84,7 +88,14 @@ export class MemorySink implements PacketSink {
     for (let packet = from; packet < this.batch.packetCount; packet++) {
       this.failure = this.script.shift() ?? SEND_OK;
       if (this.failure !== SEND_OK) return packet - from;
-      this.sent.push({ destination: this.batch.destination[packet]!, bytes: this.#gather(packet) });
+      const { destination, port, tos, segmentBytes } = this.batch;
+      this.sent.push({
+        destination: destination[packet]!,
+        port: port[packet]!,
+        tos: tos[packet]!,
+        segmentBytes: segmentBytes[packet]!,
+        bytes: this.#gather(packet),
+      });
     }
     return this.batch.packetCount - from;
   }

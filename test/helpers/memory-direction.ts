@@ -86,7 +86,8 @@ export function makeOutbound(config: ForwardingConfig = CONFIG, unrouted: 'drop'
   table.peers.onAssign = (slot, address) => p.counters.assignPeer(slot, address);
   table.replace(config);
   const hold = unrouted === 'hold' ? new UnroutedHold(p.memory, clock) : undefined;
-  const outbound = new Outbound({ ...p, table, paths, clock, ...(hold ? { hold } : {}) });
+  const datagramSink = new MemorySink(p.memory, new PieceBatch(256, 256));
+  const outbound = new Outbound({ ...p, datagramSink, table, paths, clock, ...(hold ? { hold } : {}) });
   const errors = new MemorySource(p.memory, new PacketBatch(p.memory, 4, 2048));
   const listener = new IcmpListener({ ...p, source: errors, table, paths, replies: outbound.replies });
   return {
@@ -94,6 +95,14 @@ export function makeOutbound(config: ForwardingConfig = CONFIG, unrouted: 'drop'
     table,
     hold,
     outbound,
+    datagramSink,
+    /** The same by the `udp` transport. */
+    sendByUdp(...packets: Uint8Array[]) {
+      for (const packet of packets) p.source.push(packet);
+      const before = datagramSink.sent.length;
+      while (outbound.step() > 0);
+      return datagramSink.sent.slice(before);
+    },
     /** Runs these packets through in one batch and returns what left because of them. */
     send(...packets: Uint8Array[]) {
       for (const packet of packets) p.source.push(packet);
