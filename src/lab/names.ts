@@ -31,6 +31,10 @@ export interface LabPaths {
   memberData(member: string): string;
   memberLog(member: string): string;
   memberPid(member: string): string;
+  /** Of the relay to the members, without root. */
+  readonly relayPid: string;
+  readonly relayLog: string;
+  readonly relayEndpoints: string;
 }
 
 export function labPaths(labsDirectory: string, lab: string): LabPaths {
@@ -48,6 +52,9 @@ export function labPaths(labsDirectory: string, lab: string): LabPaths {
     agentPid: (node) => ofNode(node, 'agent.pid'),
     memberData: (member) => join(directory, 'etcd', member),
     memberLog: (member) => join(directory, 'etcd', `${member}.log`),
+    relayPid: join(directory, 'etcd', 'relay.pid'),
+    relayLog: join(directory, 'etcd', 'relay.log'),
+    relayEndpoints: join(directory, 'etcd', 'relay.endpoints'),
     memberPid: (member) => join(directory, 'etcd', `${member}.pid`),
   };
 }

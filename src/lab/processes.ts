@@ -64,10 +64,19 @@ export function runningProcess(pidFile: string): ProcessId | undefined {
 export function startDetached(
   program: string,
   args: readonly string[],
-  options: { readonly logFile: string; readonly env: NodeJS.ProcessEnv },
+  options: {
+    readonly logFile: string;
+    readonly env: NodeJS.ProcessEnv;
+    /** Descriptors that it gets, from 3 on. */
+    readonly inherit?: readonly number[];
+  },
 ): Promise<ProcessId> {
   const log = openSync(options.logFile, 'a', 0o600);
-  const child = spawn(program, args, { detached: true, stdio: ['ignore', log, log], env: options.env });
+  const child = spawn(program, args, {
+    detached: true,
+    stdio: ['ignore', log, log, ...(options.inherit ?? [])],
+    env: options.env,
+  });
   closeSync(log);
   child.unref();
   return new Promise((resolve, reject) => {

@@ -31,6 +31,7 @@ import {
   startDetached,
 } from './processes.ts';
 import { labNames, removeIfEmpty } from './record.ts';
+import { ensureRelays } from './relay.ts';
 
 const START_DEADLINE_MS = 20_000;
 const ENTER_DEADLINE_MS = 5_000;
@@ -87,6 +88,8 @@ export async function runInHolder(words: readonly string[], context: LabContext)
     return { holder, ...(await enter(holder, words, context)) };
   });
   const status = await ended;
+  if (status === 0 && STARTING.includes(words[0] ?? ''))
+    await locked(context, () => ensureRelays(['nsenter', ...enterFlags(holder), '--'], context));
   await locked(context, () => endIfIdle(holder, context));
   removeIfEmpty(labsDirectory, 2);
   return status;
@@ -98,13 +101,12 @@ async function enter(
   words: readonly string[],
   { env, tortie, labsDirectory, clock }: LabContext,
 ): Promise<{ ended: Promise<number> }> {
-  const flags = ['--user', '--mount', '--net', '--preserve-credentials', '--target', `${holder.pid}`];
   // nsenter forgets the working directory.
   const inPlace = ['sh', '-c', 'cd "$1" && shift && exec "$@"', 'sh', process.cwd()];
   let pid: number | undefined;
   const ended = runInForeground(
     'nsenter',
-    [...flags, '--', ...inPlace, ...tortie, 'lab', ...words],
+    [...enterFlags(holder), '--', ...inPlace, ...tortie, 'lab', ...words],
     { ...env, [LABS_DIRECTORY_VARIABLE]: labsDirectory },
     (child) => {
       pid = child.pid;
@@ -115,6 +117,10 @@ async function enter(
   );
   await Promise.race([ended, inside]);
   return { ended };
+}
+
+function enterFlags(holder: ProcessId): string[] {
+  return ['--user', '--mount', '--net', '--preserve-credentials', '--target', `${holder.pid}`];
 }
 
 async function startHolder({ labsDirectory, clock, env }: LabContext): Promise<ProcessId> {

@@ -4,8 +4,9 @@ import { parsePrefix } from '../ip/prefix.ts';
 import { etcdEndpoints } from './etcd.ts';
 import type { LabPaths } from './names.ts';
 import type { LabRecord } from './record.ts';
+import { relayedEndpoints } from './relay.ts';
 
-/** The datastore's URL, as `--datastore` and TORTIE_DATASTORE take it: the same from nodes and from this machine. */
+/** The datastore's URL, as `--datastore` and TORTIE_DATASTORE take it, for nodes and for commands of the lab. */
 export function labDatastore(paths: LabPaths, { management }: Pick<LabRecord, 'management'>): string {
   const subnet = management && parsePrefix(management);
   return subnet ? `etcd://${etcdEndpoints(subnet).join(',')}` : pathToFileURL(paths.datastore).href;
@@ -18,10 +19,11 @@ export function labEnvironment(
   record: Pick<LabRecord, 'management'>,
 ): readonly (readonly [name: string, value: string])[] {
   const subnet = record.management && parsePrefix(record.management);
-  const endpoints = subnet && etcdEndpoints(subnet).map((endpoint) => `http://${endpoint}`);
+  const hosts = subnet ? (relayedEndpoints(paths) ?? etcdEndpoints(subnet)) : undefined;
+  const endpoints = hosts?.map((host) => `http://${host}`);
   return [
     ['TORTIE_LAB', lab],
-    ['TORTIE_DATASTORE', labDatastore(paths, record)],
+    ['TORTIE_DATASTORE', hosts ? `etcd://${hosts.join(',')}` : labDatastore(paths, record)],
     ...(endpoints
       ? ([
           ['DATASTORE_TYPE', 'etcdv3'],

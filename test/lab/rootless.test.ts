@@ -29,7 +29,7 @@ exit $status
 `;
   const isolated = ['--mount', '--pid', '--fork', '--mount-proc', '--kill-child'];
   const ran = await runCommand('unshare', [...isolated, 'bash', '-c', script, 'bash', ROOT, steps], {
-    env: { PATH: process.env.PATH, NODE: process.execPath },
+    env: { PATH: process.env.PATH, NODE: process.execPath, ETCDCTL_API: '3' },
   });
   return { status: ran.status, out: ran.stdout, log: ran.stderr };
 }
@@ -56,6 +56,24 @@ describe.skipIf(labUnavailable)(`rootless${labUnavailable ? ` (${labUnavailable}
     expect(out).toMatch(/^two-az +vpc +2 +4 +4\/4 +4$/m);
     expect(out).toContain('two-az: all 12 pairs are as the resources demand: 4 direct, 8 encapsulated');
     expect(out).toMatch(/^pinged\nstatus 7$/m);
+    expect(out).toMatch(NOTHING_LEFT);
+  });
+
+  test('on etcd, whose members a shell outside reaches by a relay on loopback', async () => {
+    const { status, out, log } = await asUser(`
+      set -e
+      tortie lab up examples/two-az-etcd.yaml
+      eval "$(tortie lab env)"
+      echo "$TORTIE_DATASTORE"
+      tortie apply -f examples/pools/cross-subnet.yaml
+      etcdctl get --prefix /calico/resources/v3/projectcalico.org/nodes/ --keys-only
+      tortie lab verify | tail -n 1
+      tortie lab down`);
+    expect(log).toMatch(/two-az-etcd is up after/);
+    expect(status).toBe(0);
+    expect(out).toMatch(/^etcd:\/\/127\.0\.0\.1:\d+,127\.0\.0\.1:\d+,127\.0\.0\.1:\d+$/m);
+    expect(out).toContain('/calico/resources/v3/projectcalico.org/nodes/node4');
+    expect(out).toContain('all 12 pairs are as the resources demand: 4 direct, 8 encapsulated');
     expect(out).toMatch(NOTHING_LEFT);
   });
 

@@ -32,6 +32,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   addCapture(command);
   addFault(command);
   addDemo(command);
+  addRelay(command);
   return runCommand(command, argv);
 }
 
@@ -250,6 +251,19 @@ function addFault(command: Command): void {
           world.progress(await applyFault(topology, known, target, world));
         },
       ),
+    );
+}
+
+/** Not for people: what a lab on etcd runs where nobody is root (relay.ts). */
+function addRelay(command: Command): void {
+  command
+    .command('relay', { hidden: true })
+    .argument('<target...>')
+    .action(
+      handler(async (targets: string[]) => {
+        const { runRelay } = await import('../../lab/relay.ts');
+        return runRelay(targets);
+      }),
     );
 }
 
