@@ -70,6 +70,7 @@ class Tunnel {
   readonly #follower: RouteFollower;
   #dataPlane: DataPlane | undefined;
   #revision = 0;
+  #restarting: Promise<void> = Promise.resolve();
   #laying = false;
   #changed = false;
   #lastChange: TunnelStatus['lastChange'] = null;
@@ -99,7 +100,11 @@ class Tunnel {
     mkdirSync(this.#options.runDirectory, { recursive: true, mode: 0o755 });
     this.#takeLock();
     await this.#serve();
-    this.#stoppers.push(() => this.#dataPlane?.stop());
+    this.#stoppers.push(() => {
+      const dataPlane = this.#dataPlane;
+      this.#dataPlane = undefined;
+      return dataPlane?.stop();
+    });
     await this.#startDataPlane(() => this.#follower.start());
   }
 
@@ -111,6 +116,7 @@ class Tunnel {
   }
 
   async stop(): Promise<void> {
+    await this.#restarting;
     for (const stop of this.#stoppers.reverse()) {
       try {
         await stop();
@@ -170,7 +176,7 @@ class Tunnel {
       holdUnrouted: true,
       onExit: (error) => {
         ended = error;
-        if (dataPlane && dataPlane === this.#dataPlane) void this.#restart(dataPlane, error);
+        if (dataPlane && dataPlane === this.#dataPlane) this.#restarting = this.#restart(dataPlane, error);
       },
     });
     try {
@@ -277,7 +283,7 @@ class Tunnel {
       const revision = ++this.#revision;
       if ((await dataPlane.change({ revision, operations })) === 'gap')
         await dataPlane.replace(this.#forwarding.config(revision));
-      const what = operations.map(describeOperation).find((text) => text !== undefined);
+      const what = operations.map(describeOperation).findLast((text) => text !== undefined);
       if (what === undefined) continue;
       const at = new Date(this.#parts.clock.wallMs()).toISOString();
       this.#lastChange = { at, what, operations: operations.length };

@@ -192,9 +192,9 @@ export class RouteForwarding {
     const key = keyOf(route.prefix);
     const routes = this.#routes.get(key) ?? [];
     const like = (known: KernelRoute) => known.table === route.table && known.metric === route.metric;
-    const exact = routes.findIndex((known) => like(known) && sameRoute(known, route));
-    const at = exact >= 0 ? exact : routes.findIndex(like);
-    if (at < 0) return 'agreed';
+    const at = routes.findIndex((known) => like(known) && sameRoute(known, route));
+    // Old news, such as what was said before a dump that has its successor already: kept until the next dump.
+    if (at < 0) return routes.some(like) ? 'drifted' : 'agreed';
     routes.splice(at, 1);
     this.#routeCount--;
     this.#marked.add(key);
@@ -202,7 +202,7 @@ export class RouteForwarding {
       this.#routes.delete(key);
       this.#prefixesOfLength[route.prefix.length]!--;
     }
-    return exact >= 0 ? 'agreed' : 'drifted';
+    return 'agreed';
   }
 
   #markAll(): void {

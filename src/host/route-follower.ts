@@ -103,7 +103,7 @@ export class RouteFollower {
     this.#overruns++;
     this.#parts.logger.warn({ overruns: this.#overruns }, 'netlink messages were lost: dumping anew');
     while (this.#socket.receive() !== null);
-    this.#dump();
+    this.#dumpAgain();
   }
 
   /** A link that was up and is down, or an address that went, took routes with it. */
@@ -120,7 +120,18 @@ export class RouteFollower {
   #dumpSoon(): void {
     if (this.#timer) return;
     const sinceMs = this.#parts.clock.monotonicMs() - this.#lastDumpMs;
-    this.#timer = setTimeout(() => this.#dump(), Math.max(0, DUMP_INTERVAL_MS - sinceMs));
+    this.#timer = setTimeout(() => this.#dumpAgain(), Math.max(0, DUMP_INTERVAL_MS - sinceMs));
+  }
+
+  /** One that fails, as on a machine without memory, is tried again; what is known stays in force meanwhile. */
+  #dumpAgain(): void {
+    try {
+      this.#dump();
+    } catch (error) {
+      this.#parts.logger.error({ error }, 'the kernel’s tables could not be read');
+      this.#lastDumpMs = this.#parts.clock.monotonicMs();
+      this.#dumpSoon();
+    }
   }
 
   #dump(): void {

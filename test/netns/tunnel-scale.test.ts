@@ -75,3 +75,24 @@ test('20,000 routes are followed, a change among them is in force at once, and r
   const resident = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${status.pid}/status`, 'utf8'))?.[1];
   expect(Number(resident) / 1024, 'MB resident').toBeLessThan(250);
 });
+
+test('what is missed while the process stands still is made good by a new dump', async () => {
+  const { pid, dumps } = (await hosts.status('a'))!;
+  process.kill(pid, 'SIGSTOP');
+  try {
+    // More than the socket's buffer holds.
+    const changes = Array.from(
+      { length: 40_000 },
+      (_, i) => [i % ROUTES, i + 2 + Math.floor(i / ROUTES)] as const,
+    );
+    hosts.ip('a', ...changes.map(([i, hop]) => route('replace', i, hop)));
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
+  const status = await hosts.until('a', 'a new dump', (s) => s.overruns > 0 && s.dumps > dumps);
+  expect(status.entries).toBe(ROUTES + 1);
+  hosts.ip('b', 'addr add 11.0.0.1/32 dev lo');
+  hosts.ip('a', `route add 11.0.0.1/32 via ${address('b')} dev tunl0 onlink`);
+  await hosts.until('a', 'a change after it', (s) => s.lastChange?.what.startsWith('11.0.0.1/32') ?? false);
+  expect(hosts.ping('a', '11.0.0.1', '-c', '3')).toContain('3 received');
+});
