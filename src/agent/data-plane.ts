@@ -10,7 +10,7 @@ import type { ForwardingChange, ForwardingConfig, ForwardingSink } from '../fib/
 import { Arena } from '../io/arena.ts';
 import { systemCalls } from '../io/libc.ts';
 import { inNetworkNamespace } from '../io/netns.ts';
-import { openIcmpErrorReceiver, openRawReceiver, openRawSender } from '../io/raw-socket.ts';
+import { openIcmpErrorReceiver, openRawGuard, openRawReceiver, openRawSender } from '../io/raw-socket.ts';
 import { openTun, type Tun } from '../io/tun.ts';
 import { openDatagramSocket } from '../io/udp-socket.ts';
 import { openWakeup, raiseWakeup } from '../io/waiter.ts';
@@ -88,6 +88,8 @@ interface Descriptors {
   readonly sender: number;
   /** -1 where protocol 4 is not taken: the kernel then answers it with "protocol unreachable". */
   readonly receiver: number;
+  /** Keeps that answer away while the receiver's buffer is full. */
+  readonly guard: number;
   /** -1 where the `udp` transport is off. */
   readonly datagrams: number;
   readonly icmp: number;
@@ -104,6 +106,7 @@ function openDescriptors(options: DataPlaneOptions): Descriptors {
   try {
     const sockets = {
       sender: keep(openRawSender()),
+      guard: transport === 'udp' ? -1 : keep(openRawGuard()),
       receiver: transport === 'udp' ? -1 : keep(openRawReceiver()),
       datagrams: transport === 'ipip' ? -1 : keep(openDatagramSocket(udpPort)),
       icmp: keep(openIcmpErrorReceiver()),
@@ -218,8 +221,8 @@ class ThreadedDataPlane implements DataPlane {
       thread.port.close();
       systemCalls().close(thread.wakeup);
     }
-    const { tun, sender, receiver, datagrams, icmp } = this.#descriptors;
-    for (const fd of [tun.fd, sender, receiver, datagrams, icmp]) if (fd >= 0) systemCalls().close(fd);
+    const { tun, sender, receiver, guard, datagrams, icmp } = this.#descriptors;
+    for (const fd of [tun.fd, sender, receiver, guard, datagrams, icmp]) if (fd >= 0) systemCalls().close(fd);
   }
 
   #startThread(direction: Direction): PacketThread {

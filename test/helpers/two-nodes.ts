@@ -72,7 +72,15 @@ export function configOf(
   };
 }
 
-export async function makeTwoNodes(tag: string, speech = IPIP, mtu = 1500): Promise<TwoNodes> {
+export interface TwoNodesOptions {
+  readonly speech?: Speech;
+  readonly mtu?: number;
+  /** What a direction that ends by itself calls; else that fails the test. */
+  readonly onExit?: (error: Error) => void;
+}
+
+export async function makeTwoNodes(tag: string, options: TwoNodesOptions = {}): Promise<TwoNodes> {
+  const { speech = IPIP, mtu = 1500 } = options;
   const name = (part: string) => `tortie-t${process.pid}-${tag}${part}`;
   const [a, b, router] = [name('a'), name('b'), name('r')];
   const run = (namespace: string, command: string, ...words: string[]) =>
@@ -105,9 +113,11 @@ export async function makeTwoNodes(tag: string, speech = IPIP, mtu = 1500): Prom
       device: 'tunl0',
       ...speech,
       logger: silentLogger,
-      onExit: (error) => {
-        throw error;
-      },
+      onExit:
+        options.onExit ??
+        ((error) => {
+          throw error;
+        }),
       networkNamespace: namedNetworkNamespace(namespace),
     });
   const planes = { a: await start(a), b: await start(b) };

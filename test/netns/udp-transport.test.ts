@@ -23,7 +23,7 @@ const PORT = 5555;
 let nodes: TwoNodes;
 
 beforeAll(async () => {
-  nodes = await makeTwoNodes('udp', { transport: 'udp', udpPort: PORT });
+  nodes = await makeTwoNodes('udp', { speech: { transport: 'udp', udpPort: PORT } });
 });
 
 afterAll(async () => {
