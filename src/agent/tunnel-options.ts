@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { UsageError } from '../base/errors.ts';
 import { type Ipv4, parseIpv4 } from '../ip/ipv4.ts';
 import { hostPrefix, type Prefix, parsePrefix, prefixOf } from '../ip/prefix.ts';
+import { FAST_PATH_MODES, type FastPathMode } from './fast-path-state.ts';
 import {
   DEFAULT_UDP_PORT,
   deviceNameOf,
@@ -20,6 +21,7 @@ export interface TunnelRunFlags {
   readonly allow?: string;
   readonly transport?: string;
   readonly udpPort?: string;
+  readonly fastPath?: string;
   readonly metrics?: string;
 }
 
@@ -32,6 +34,7 @@ export interface TunnelOptions {
   readonly allow: readonly Prefix[];
   readonly transport: 'ipip' | 'udp' | 'auto';
   readonly udpPort: number;
+  readonly fastPath: FastPathMode;
   readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly runDirectory: string;
 }
@@ -49,6 +52,7 @@ export function parseTunnelOptions(flags: TunnelRunFlags, env: NodeJS.ProcessEnv
     allow: allowed(flags.allow),
     transport: oneOf('--transport', flags.transport ?? 'ipip', ['ipip', 'udp', 'auto']),
     udpPort: wholeNumber('--udp-port', flags.udpPort ?? String(DEFAULT_UDP_PORT), 1, 65535),
+    fastPath: oneOf('--fast-path', flags.fastPath ?? 'off', FAST_PATH_MODES),
     metrics: flags.metrics === undefined ? null : listenAddress(flags.metrics),
     runDirectory: runDirectoryOf(env),
   };

@@ -2,6 +2,7 @@
 import type { KernelLink } from '../control/kernel-tables.ts';
 import { readSysctl } from '../host/sysctl.ts';
 import { formatPrefix, type Prefix } from '../ip/prefix.ts';
+import type { FastPathState } from './fast-path-state.ts';
 
 export const TUNNEL_STATUS_VERSION = 1;
 /** Of disputed prefixes so many are named. */
@@ -49,6 +50,8 @@ export interface TunnelStatus {
   readonly dumps: number;
   readonly overruns: number;
   readonly peers: readonly TunnelPeerStatus[];
+  /** Of each direction why the fast path does not run, null where it does; its share is in the counters. */
+  readonly fastPath: FastPathState;
   readonly counters: Readonly<Record<string, number>>;
   readonly warnings: readonly string[];
 }

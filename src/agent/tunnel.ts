@@ -24,6 +24,7 @@ import { flockLock } from '../io/file-lock.ts';
 import { formatIpv4 } from '../ip/ipv4.ts';
 import { type OverlayMtu, overlayMtu, type UnderlayMtu } from '../ip/mtu.ts';
 import type { DataPlane, DataPlaneOptions } from './data-plane.ts';
+import { FAST_PATH_STARTING } from './fast-path-state.ts';
 import { serveTcp, serveUnix } from './http.ts';
 import { type TunnelOptions, tunnelSocketPath } from './tunnel-options.ts';
 import {
@@ -324,6 +325,7 @@ class Tunnel {
       dumps: this.#follower.dumps,
       overruns: this.#follower.overruns,
       peers: this.#peers(),
+      fastPath: dataPlane?.fastPath?.() ?? FAST_PATH_STARTING,
       counters,
       warnings: this.#problem ? [this.#problem, ...warnings] : warnings,
     };

@@ -1,4 +1,5 @@
 /** `tortie tunnel status`: what the process that serves a device says of itself, for people or programs. */
+import { fastPathLines } from '../../agent/fast-path-state.ts';
 import { askUnix } from '../../agent/http.ts';
 import { deviceNameOf, runDirectoryOf } from '../../agent/options.ts';
 import { tunnelSocketPath } from '../../agent/tunnel-options.ts';
@@ -41,6 +42,7 @@ function page(status: TunnelStatus): string {
     `Device:       ${device.name}, ${state}, MTU ${device.mtu ?? 'unknown'}, transport ${status.transport}, ` +
       `local ${status.local ?? "the kernel's choice"}`,
     `Routes:       ${status.routes} followed, ${status.entries} prefixes through the device`,
+    ...fastPathLines(status.fastPath, status.counters).map((line) => `Fast path:    ${line}`),
     `Last change:  ${change}`,
     '',
     ...peerTable(status),

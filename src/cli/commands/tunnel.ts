@@ -22,6 +22,11 @@ export async function run(argv: readonly string[]): Promise<number> {
     )
     .option('--transport <transport>', 'ipip (protocol 4), udp, or auto (both)', 'ipip')
     .option('--udp-port <port>', 'of the udp transport', '5555')
+    .option(
+      '--fast-path <mode>',
+      'eBPF programs for the bulk: auto (where they may run), ebpf (or fail), off; needs --local',
+      'off',
+    )
     .option('--metrics <address>', 'serve Prometheus metrics: [HOST:]PORT')
     .option('--log-level <level>', 'debug, info, warn or error', process.env.TORTIE_LOG_LEVEL || 'info')
     .action(handler(async (options) => (await import('./tunnel-run.ts')).tunnelRun(options)));
