@@ -17,6 +17,7 @@ import { DatagramSink, DatagramSource } from '../io/udp-socket.ts';
 import { PollWaiter } from '../io/waiter.ts';
 import { arenaSum } from '../wire/checksum-simd.ts';
 import type { Applied, PacketThreadOrder, PacketThreadStart } from './data-plane-messages.ts';
+import { collectGarbage } from './garbage.ts';
 
 /** Packets per receive; each has a slot that holds 64 KB. */
 const BATCH_PACKETS = 64;
@@ -36,6 +37,7 @@ const clock = () => performance.now();
 const arena = new Arena(ARENA_BYTES);
 const sum = arenaSum(arena.memory);
 const counters = new Counters(start.direction, start.counterMemory);
+let forwards = false;
 
 if (start.direction === 'outbound') runOutbound();
 else runInbound();
@@ -131,14 +133,22 @@ function runInbound(): void {
 
 /** The thread is blocked in ppoll, not in an event loop, so messages are fetched after the eventfd woke it. */
 function takeMessages(table: Table): boolean {
+  let firstTable = false;
   for (;;) {
     const received = receiveMessageOnPort(start.port) as { message: PacketThreadOrder } | undefined;
-    if (!received) return true;
+    if (!received) {
+      // Nothing is forwarded before the first table, so this pause costs no packet; later ones would.
+      if (firstTable) collectGarbage();
+      return true;
+    }
     const { message } = received;
     if (message.order === 'stop') return false;
     table.sweep();
-    if (message.order === 'replace') table.replace(message.config);
-    else for (const operation of message.change.operations) table.apply(operation);
+    if (message.order === 'replace') {
+      table.replace(message.config);
+      firstTable = !forwards;
+      forwards = true;
+    } else for (const operation of message.change.operations) table.apply(operation);
     counters.add(NOTE_CHANGES, 1);
     report(message.id);
   }

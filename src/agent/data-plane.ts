@@ -21,6 +21,7 @@ import type { FastPathState } from './fast-path-state.ts';
 const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
 /** A thread answers within microseconds; one that does not within this is stuck. */
 const ANSWER_DEADLINE_MS = 10_000;
+const YOUNG_GENERATION_MB = 6;
 
 /** What went to and came from one peer, and what was dropped on its account. */
 export interface PeerCounters {
@@ -247,6 +248,8 @@ class ThreadedDataPlane implements DataPlane {
       name: `tortie-${direction}`,
       workerData: start,
       transferList: [port2],
+      // Packets allocate nothing; what a table brings is read once and forgotten.
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     });
     port1.on('message', (message: Applied) => this.#answered(message.id));
     worker.on('error', (error) => this.#failed(direction, error));

@@ -1,8 +1,8 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
-/** Below this much heap there is little to win. */
-const WORTH_BYTES = 64 << 20;
+/** Below this much heap (of the thread that asks) there is little to win. */
+const WORTH_BYTES = 24 << 20;
 
 /**
  * Collects all garbage now. A listing of 20,000 blocks leaves some 150 MB of it behind, and an agent that has

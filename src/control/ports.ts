@@ -134,8 +134,8 @@ export type HostEvent =
 
 export interface HostNetwork {
   facts(): Promise<HostFacts>;
-  /** The state of what is ours, for the device and the sysctls that are asked for. */
-  observe(device: string, sysctls: Iterable<string>): Promise<HostState>;
+  /** The state of what is ours, for the device and the sysctls that are asked for; `settings`: without the routes. */
+  observe(device: string, sysctls: Iterable<string>, what?: 'all' | 'settings'): Promise<HostState>;
   /** Those of the sysctls that exist. */
   readSysctls(names: Iterable<string>): Promise<ReadonlyMap<string, string>>;
   /** Takes the steps in order; gives those that failed, and goes on after them. */

@@ -7,8 +7,8 @@
  * 3. the data plane gets the operations first (a route must never lead to a table that does not know it),
  * 4. then the host gets its plan: the touched routes by one replace each, and the few settings.
  * 5. `revision` is the datastore's revision that is then in force, in both.
- * The host is looked at again when it says that something of it changed, after a refused step, and every
- * RECHECK_MS; what is not as desired is put right. While the datastore is away everything stays as it is.
+ * The host is looked at again when it says that something of it changed, after a refused step, and
+ * (settings) every RECHECK_MS, (routes) every ROUTES_RECHECK_MS; what is not as desired is put right. While the datastore is away everything stays as it is.
  */
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
@@ -32,6 +32,8 @@ import {
 
 /** Felix looks at its routes every 90 s and at its device every 10 s. */
 export const RECHECK_MS = 10_000;
+/** What others do to routes is told by the kernel; 20,000 of them are not read over every ten seconds. */
+const ROUTES_RECHECK_MS = 90_000;
 /** After a step that the host refused. */
 const RETRY_MS = 1_000;
 
@@ -69,6 +71,7 @@ export class Reconciler {
   #resynced = false;
   #factsStale = false;
   #hostStale = false;
+  #settingsStale = false;
   #tunnelAddress: Ipv4 | null | undefined;
   #seen = '';
   #applied = '';
@@ -232,11 +235,16 @@ export class Reconciler {
   async #cycles(signal: AbortSignal): Promise<void> {
     signal.addEventListener('abort', () => this.#notify(), { once: true });
     let recheckAt = this.#o.clock.monotonicMs() + RECHECK_MS;
+    let routesAt = this.#o.clock.monotonicMs() + ROUTES_RECHECK_MS;
     while (!signal.aborted) {
       await this.#waitUntil(recheckAt);
       if (signal.aborted) return;
       const due = this.#o.clock.monotonicMs() >= recheckAt;
-      if (due) this.#factsStale = this.#hostStale = true;
+      if (due) this.#settingsStale = true;
+      if (this.#o.clock.monotonicMs() >= routesAt || (due && this.#failed.length > 0)) {
+        this.#factsStale = this.#hostStale = true;
+        routesAt = this.#o.clock.monotonicMs() + ROUTES_RECHECK_MS;
+      }
       try {
         await this.#cycle();
         this.#failure = null;
@@ -272,7 +280,8 @@ export class Reconciler {
     const revision = this.#seen;
     const changes = this.#pending.splice(0);
     const [resynced, factsStale, hostStale] = [this.#resynced, this.#factsStale, this.#hostStale];
-    this.#resynced = this.#factsStale = this.#hostStale = false;
+    const settingsStale = this.#settingsStale;
+    this.#resynced = this.#factsStale = this.#hostStale = this.#settingsStale = false;
     if (!this.#desired || !this.#observed) await this.#first();
     else {
       const desired = this.#desired;
@@ -284,6 +293,7 @@ export class Reconciler {
       if (this.#tunnelAddress !== undefined) parts.push(desired.setTunnelAddress(this.#tunnelAddress));
       await this.#tellDataPlane(parts.flatMap((part) => part.operations));
       const routes = new Set(parts.flatMap((part) => part.routes));
+      if (settingsStale && !hostStale) await this.#lookAtSettings(desired);
       await this.#tellHost(desired, hostStale || factsStale || resynced ? 'all' : routes);
     }
     this.#applied = revision;
@@ -310,6 +320,14 @@ export class Reconciler {
     const change = { revision: ++this.#forwardingRevision, operations };
     if ((await this.#o.sink.change(change)) === 'gap')
       await this.#o.sink.replace(this.#desired!.forwarding(this.#forwardingRevision));
+  }
+
+  /** All of the host's state that is ours but for the routes. */
+  async #lookAtSettings(desired: DesiredState): Promise<void> {
+    const { host, settings } = this.#o;
+    const { sysctls } = desired.hostWithoutRoutes();
+    const now = await host.observe(settings.device, sysctls.keys(), 'settings');
+    this.#observed = new ObservedState({ ...now, routes: this.#observed?.routes ?? now.routes });
   }
 
   async #tellHost(desired: DesiredState, what: 'all' | ReadonlySet<string>): Promise<void> {

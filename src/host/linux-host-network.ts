@@ -52,7 +52,11 @@ export class LinuxHostNetwork implements HostNetwork {
     };
   }
 
-  async observe(device: string, sysctls: Iterable<string>): Promise<HostState> {
+  async observe(
+    device: string,
+    sysctls: Iterable<string>,
+    what: 'all' | 'settings' = 'all',
+  ): Promise<HostState> {
     const [addressJson, listing] = await Promise.all([
       run([...LIST_ADDRESSES, 'dev', device]),
       this.#written ? run(LIST_RULES) : undefined,
@@ -60,7 +64,7 @@ export class LinuxHostNetwork implements HostNetwork {
     const { links, addresses } = parseLinks(addressJson.status === 0 ? addressJson.stdout : '[]');
     const link = links[0];
     return {
-      routes: readMainTable(this.#nameOf).own,
+      routes: what === 'all' ? readMainTable(this.#nameOf).own : new Map(),
       device: link ? { name: device, mtu: link.mtu, up: link.up, addresses } : null,
       sysctls: await this.readSysctls(sysctls),
       rules: listing && listing.stdout === this.#written?.listing ? this.#written.rules : null,
