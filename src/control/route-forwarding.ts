@@ -264,7 +264,10 @@ export class RouteForwarding {
 
   /** A route that peers are reached by has changed: their MTUs are looked up again. */
   #noticeUnderlay(route: KernelRoute): void {
-    if (this.#mtuStale || route.type !== 'unicast' || this.#isOurs(route)) return;
+    if (this.#mtuStale) return;
+    const isUnderlay = (one: KernelRoute) => one.type === 'unicast' && !this.#isOurs(one);
+    // What it replaces counts too.
+    if (!isUnderlay(route) && !this.#routes.get(keyOf(route.prefix))?.some(isUnderlay)) return;
     for (const address of this.#peers.keys())
       if (prefixContains(route.prefix, address)) {
         this.#mtuStale = true;
