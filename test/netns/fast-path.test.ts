@@ -299,7 +299,7 @@ test('maps emptied behind our back: it is said, and all goes by the slow path', 
   }
 });
 
-test('20,000 prefixes are laid within a second, one change within 20 ms', async () => {
+test('20,000 prefixes are laid at once, and one change costs one change', async () => {
   const a = await quicken('a');
   const entries = Array.from({ length: 20_000 }, (_, i) => ({
     prefix: prefixOf(0x0a800000 + i * 64, 26),
@@ -314,5 +314,4 @@ test('20,000 prefixes are laid within a second, one change within 20 ms', async 
   // Twenty times what it may take: the machine is shared.
   expect(laid - begin).toBeLessThan(20_000);
   expect(changed - laid).toBeLessThan(400);
-  console.log(`laid in ${Math.round(laid - begin)} ms, changed in ${(changed - laid).toFixed(1)} ms`);
 });
