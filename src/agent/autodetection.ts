@@ -74,7 +74,7 @@ export async function detectAddress(
 ): Promise<Detected> {
   const found =
     method.type === 'can-reach'
-      ? onInterface(facts, await localAddressTowards(method.destination))
+      ? usable(onInterface(facts, await localAddressTowards(method.destination)), tunnelDevice)
       : candidates(facts, tunnelDevice, method)[0];
   if (found) return found;
   const all = facts.addresses.map((a) => `${a.device} ${formatPrefix(a)}`).join(', ') || 'none';
@@ -85,15 +85,20 @@ export async function detectAddress(
   );
 }
 
+/** What leads to a destination may be loopback (`can-reach=localhost`) or a tunnel of an earlier run. */
+function usable(found: HostAddress | undefined, tunnelDevice: string): HostAddress | undefined {
+  return found && found.device !== tunnelDevice && isGlobalUnicast(found.address) ? found : undefined;
+}
+
 /** Addresses that the method allows, best first. */
 export function candidates(facts: HostFacts, tunnelDevice: string, method: DetectionMethod): HostAddress[] {
   const up = facts.links.filter((link) => link.up && isAllowed(link.name, tunnelDevice, method));
   // calico/node goes through the interfaces from the newest to the oldest, so an overlay's own comes last only by name.
   const order = up.sort((a, b) => b.index - a.index);
   const ordered = order.flatMap((link) => facts.addresses.filter((a) => a.device === link.name));
-  const usable = ordered.filter((a) => isGlobalUnicast(a.address) && isWithin(a.address, method));
+  const fitting = ordered.filter((a) => isGlobalUnicast(a.address) && isWithin(a.address, method));
   // A virtual address of keepalived is a /32 beside the interface's own: that says nothing about the subnet.
-  return [...usable.filter((a) => a.length < 32), ...usable.filter((a) => a.length === 32)];
+  return [...fitting.filter((a) => a.length < 32), ...fitting.filter((a) => a.length === 32)];
 }
 
 function isAllowed(name: string, tunnelDevice: string, method: DetectionMethod): boolean {

@@ -60,6 +60,9 @@ export async function runNodeAgent(
   try {
     await agent.start(signal);
     await agent.untilStopped(signal);
+  } catch (error) {
+    // Told to stop while it still waited for the datastore: that is no failure.
+    if (!signal.aborted || error !== signal.reason) throw error;
   } finally {
     await agent.stop();
   }

@@ -52,6 +52,8 @@ export const DEFAULT_DEVICE = 'tunl0';
 /** Where kube-router's FOU listens, too. */
 export const DEFAULT_UDP_PORT = 5555;
 const DEFAULT_POOL = '192.168.0.0/16';
+/** Prefix length of the default pool's blocks. */
+export const DEFAULT_POOL_BLOCK_SIZE = 26;
 /** Interface names have 15 characters, no slash, no blank. */
 const DEVICE_NAME = /^[^\s/]{1,15}$/;
 /** Calico's names of nodes. */
@@ -143,6 +145,10 @@ function defaultPool(env: NodeJS.ProcessEnv): DefaultPool | null {
   if (text === 'none') return null;
   const cidr = parsePrefix(text);
   if (!cidr) throw new UsageError(`CALICO_IPV4POOL_CIDR: expected an IPv4 prefix, got "${text}"`);
+  if (cidr.length > DEFAULT_POOL_BLOCK_SIZE)
+    throw new UsageError(
+      `CALICO_IPV4POOL_CIDR: expected a prefix of at most /${DEFAULT_POOL_BLOCK_SIZE}, the size of a block, got "${text}"`,
+    );
   return { cidr, ipipMode: poolMode(env.CALICO_IPV4POOL_IPIP || 'Always') };
 }
 

@@ -13,7 +13,7 @@ import { isPlainObject, type PlainObject, rewriteStored } from '../model/rewrite
 import { decodeStored } from '../model/stored.ts';
 import { AlreadyExistsError, ConflictError, type Datastore, NotFoundError } from '../store/datastore.ts';
 import { detectAddress, lengthOnInterface, unconfirmedWarning } from './autodetection.ts';
-import type { AgentOptions, DefaultPool } from './options.ts';
+import { type AgentOptions, DEFAULT_POOL_BLOCK_SIZE, type DefaultPool } from './options.ts';
 
 /** Calico's name for the pool that calico/node makes. */
 const DEFAULT_POOL_NAME = 'default-ipv4-ippool';
@@ -70,7 +70,7 @@ async function ensureDefaultPool(r: Registration, pool: DefaultPool): Promise<vo
     vxlanMode: 'Never',
     ipipMode: pool.ipipMode,
     natOutgoing: true,
-    blockSize: 26,
+    blockSize: DEFAULT_POOL_BLOCK_SIZE,
     nodeSelector: 'all()',
     allowedUses: ['Workload', 'Tunnel'],
     assignmentMode: 'Automatic',

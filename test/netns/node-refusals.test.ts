@@ -1,5 +1,5 @@
 /** What stops an agent before it starts: exit 4, what is missing, what mends it. One namespace with one address. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -82,4 +82,23 @@ test('a usage error is exit 2', () => {
   const { status, stderr } = attempt([], ['--mtu', 'big']);
   expect(stderr).toMatch(/--mtu: expected a whole number/);
   expect(status).toBe(2);
+});
+
+test('told to stop while it waits for the datastore, it stops without a complaint', async () => {
+  const store = ['--datastore', 'etcd://127.0.0.1:1'];
+  const words = [MAIN, 'node', 'run', '--name', 'node1', ...store];
+  const agent = spawn('ip', ['netns', 'exec', NAMESPACE, process.execPath, ...words], {
+    env: { ...process.env, TORTIE_RUN_DIR: join(directory, 'run') },
+    timeout: 30_000,
+  });
+  let said = '';
+  for (const stream of [agent.stdout, agent.stderr])
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+      if (said.includes('waiting for the datastore')) agent.kill('SIGTERM');
+    });
+  const status = await new Promise((resolve) => agent.once('close', resolve));
+  expect(said).toContain('waiting for the datastore');
+  expect(said).not.toContain('at process');
+  expect(status).toBe(0);
 });

@@ -53,6 +53,16 @@ test.each([
   expect(await detect(method)).toBe(expected);
 });
 
+test.each([
+  '127.0.0.1',
+  '192.168.1.0',
+])('can-reach that ends at %s, loopback or our own device, finds nothing', async (end) => {
+  const found = detectAddress(parseDetectionMethod('can-reach=localhost'), HOST, 'tunl0', async () =>
+    ipv4(end),
+  );
+  await expect(found).rejects.toThrow(/Couldn't autodetect .* can-reach=localhost/);
+});
+
 test('our own device is no candidate, whatever its name; a /32 is taken where there is nothing else', async () => {
   const facts = host(['eth0', '10.0.1.11/32'], ['wan7', '192.168.1.0/32']);
   expect(await detect('first-found', facts, 'wan7')).toBe('eth0 10.0.1.11/32');

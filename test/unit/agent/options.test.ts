@@ -61,6 +61,7 @@ test.each<[NodeRunFlags, NodeJS.ProcessEnv, RegExp]>([
   [{ transport: 'gre' }, {}, /--transport: expected ipip, udp, auto, got "gre"/],
   [{ device: 'a-name-that-is-too-long' }, {}, /--device: /],
   [{ udpPort: '0' }, {}, /--udp-port: /],
+  [{}, { CALICO_IPV4POOL_CIDR: '10.50.0.0/28' }, /CALICO_IPV4POOL_CIDR: .* at most \/26/],
   [{}, { CALICO_IPV4POOL_IPIP: 'sometimes' }, /CALICO_IPV4POOL_IPIP: .* got "sometimes"/],
 ])('%j %j is refused', (flags, env, message) => {
   expect(() => parse(flags, env)).toThrow(message);
