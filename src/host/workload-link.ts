@@ -67,24 +67,26 @@ export async function smallestUnderlayMtu(): Promise<number | undefined> {
 export async function attachLink(link: WorkloadLink): Promise<void> {
   const { hostInterface, namespace, mtu } = link;
   refuseOwnNamespace(namespace);
-  if (!(await isConnected(link))) {
-    await deleteLink(hostInterface);
-    await withPrivilege(
-      output([
-        ...['ip', 'link', 'add', 'name', hostInterface, 'mtu', String(mtu), 'type', 'veth'],
-        ...['peer', 'name', WORKLOAD_INTERFACE, 'mtu', String(mtu), 'netns', namespace],
-      ]),
-      namespace,
-    );
-  }
+  const present = isPresent(hostInterface) && (await isConnected(link));
+  if (!present && isPresent(hostInterface)) await deleteLink(hostInterface);
+  const add =
+    `link add name ${hostInterface} mtu ${mtu} type veth ` +
+    `peer name ${WORKLOAD_INTERFACE} mtu ${mtu} netns ${namespace}`;
   try {
-    await batch(entering(namespace), insideCommands(link));
+    const commands = [...(present ? [] : [add]), `link set ${hostInterface} mtu ${mtu} up`];
+    await withPrivilege(batch([], commands), namespace);
     setHostSwitches(hostInterface);
-    await batch([], [`link set ${hostInterface} mtu ${mtu} up`]);
+    // The workload's end last: nothing comes through before the host's end is as it should be.
+    await batch(entering(namespace), insideCommands(link));
   } catch (error) {
     await deleteLink(hostInterface);
     throw error;
   }
+}
+
+/** Asks no program: a fresh attachment, the usual case, has nothing to compare or to delete. */
+function isPresent(hostInterface: string): boolean {
+  return existsSync(`/proc/sys/net/ipv4/conf/${hostInterface}`);
 }
 
 /** `ip -netns` takes names only. */
@@ -172,8 +174,12 @@ async function withPrivilege(command: Promise<unknown>, namespace: string): Prom
 
 function privilegeError(stderr: string): UnavailableError | undefined {
   return /Operation not permitted|Permission denied/.test(stderr)
-    ? new UnavailableError('ERR_PRIVILEGE', `links of workloads need CAP_NET_ADMIN: ${stderr.trim()}`, {
-        hint: 'run as root',
-      })
+    ? new UnavailableError(
+        'ERR_PRIVILEGE',
+        `links of workloads need CAP_NET_ADMIN: ${stderr.trim().split('\n')[0]}`,
+        {
+          hint: 'run as root',
+        },
+      )
     : undefined;
 }

@@ -7,7 +7,7 @@ import { ipamProblems } from '../../src/ipam/check.ts';
 import { allocationsOf, decodeBlock } from '../../src/model/ipam-values.ts';
 import { IPAM_BLOCKS, ROOT, resourceKey } from '../../src/model/keys.ts';
 import { openDatastore } from '../../src/store/open.ts';
-import { allocateInProcess, heldTwice, stillHeld } from '../helpers/allocation-histories.ts';
+import { allocateInProcesses, heldTwice, stillHeld } from '../helpers/allocation-histories.ts';
 
 const PROCESSES = 6;
 const TIMES = 12;
@@ -37,11 +37,12 @@ test(
     for (const node of ['node1', 'node2'])
       await resource('Node', node, { bgp: { ipv4Address: '10.0.1.11/24' } });
     // Three processes a node: they race for the same blocks as well as for others'.
-    const histories = await Promise.all(
-      Array.from({ length: PROCESSES }, (_, i) =>
-        allocateInProcess(datastore, `node${(i % 2) + 1}`, `p${i}`, TIMES, 60_000),
-      ),
-    );
+    const processes = Array.from({ length: PROCESSES }, (_, i) => ({
+      node: `node${(i % 2) + 1}`,
+      handle: `p${i}`,
+      times: TIMES,
+    }));
+    const histories = await allocateInProcesses(datastore, processes, 60_000);
     expect(heldTwice(histories.flat())).toEqual([]);
     const addresses = stillHeld(histories.flat());
     expect(addresses).toHaveLength((PROCESSES * TIMES * 2) / 3);

@@ -13,7 +13,7 @@ import { allocationsOf, decodeBlock } from '../../src/model/ipam-values.ts';
 import { IPAM_BLOCKS, IPAM_HANDLES, ROOT, resourceKey } from '../../src/model/keys.ts';
 import type { Datastore } from '../../src/store/datastore.ts';
 import { openDatastore } from '../../src/store/open.ts';
-import { allocateInProcess, heldTwice, stillHeld } from '../helpers/allocation-histories.ts';
+import { allocateInProcesses, heldTwice, stillHeld } from '../helpers/allocation-histories.ts';
 import { EtcdCluster } from '../helpers/etcd-cluster.ts';
 import { inProcessClient } from '../helpers/recordings.ts';
 
@@ -66,13 +66,12 @@ test(`${PROCESSES} processes, ${EACH * PROCESSES} addresses`, { timeout: DEADLIN
   for (let i = 0; i < NODES; i++)
     await create('Node', `node${i}`, { bgp: { ipv4Address: `10.0.1.${10 + i}/24` } });
 
-  const histories = (
-    await Promise.all(
-      Array.from({ length: PROCESSES }, (_, i) =>
-        allocateInProcess(cluster.url, `node${i % NODES}`, `p${i}`, EACH, DEADLINE_MS),
-      ),
-    )
-  ).flat();
+  const processes = Array.from({ length: PROCESSES }, (_, i) => ({
+    node: `node${i % NODES}`,
+    handle: `p${i}`,
+    times: EACH,
+  }));
+  const histories = (await allocateInProcesses(cluster.url, processes, DEADLINE_MS)).flat();
 
   expect(histories).toHaveLength(EACH * PROCESSES);
   expect(heldTwice(histories)).toEqual([]);

@@ -1,7 +1,9 @@
 // A process of its own that takes and gives back addresses: node allocator-child.mjs DATASTORE NODE HANDLE TIMES
+// It says `ready` once it has loaded and reached the datastore, and begins when its standard input ends.
 // Prints its history as JSON: each address, from when it was held and until when (null: it is held still), in
 // nanoseconds of the machine's monotonic clock, which all processes share.
 // Needs the built output, since Node 20 runs no TypeScript.
+import { setPriority } from 'node:os';
 import { systemClock } from '../../dist/base/clock.js';
 import { silentLogger } from '../../dist/base/logger.js';
 import { systemRandom } from '../../dist/base/random.js';
@@ -9,6 +11,8 @@ import { createAddressAllocator } from '../../dist/control/address-allocator.js'
 import { formatIpv4 } from '../../dist/ip/ipv4.js';
 import { openDatastore } from '../../dist/store/open.js';
 
+// Many of these on few cores are not to starve the datastore that they ask.
+setPriority(10);
 const [datastore, node, handle, times] = process.argv.slice(2);
 const store = await openDatastore({ datastore, env: {} });
 const allocator = createAddressAllocator({
@@ -17,6 +21,9 @@ const allocator = createAddressAllocator({
   random: systemRandom,
   logger: silentLogger,
 });
+await store.get('/calico/ipam/v2/config');
+process.stdout.write('ready\n');
+for await (const _ of process.stdin);
 const now = () => String(process.hrtime.bigint());
 const held = [];
 const history = [];

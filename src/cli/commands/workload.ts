@@ -117,17 +117,20 @@ async function attach(name: string, options: AttachOptions): Promise<number> {
     throw new UsageError(`--ip: expected an IPv4 address, got "${options.ip}"`);
   const namespace = namespacePath(options.netns);
   return withWorkload(name, options, async (workload) => {
+    const mtuFound = linkMtu(workload, options.device);
+    // Looked up meanwhile; where that fails, it is told below, when there is something to undo.
+    mtuFound.catch(() => {});
     const { address, undo } = await addressFor(workload, wanted);
-    const mtu = await linkMtu(workload, options.device);
     try {
+      const mtu = await mtuFound;
       await attachLink({ hostInterface: workload.hostInterface, namespace, address, mtu });
       await writeEndpoint(workload, address);
+      print(options, { name, ...facts(workload), address: formatIpv4(address), mtu }, 'Attached');
+      return 0;
     } catch (error) {
       await undo();
       throw error;
     }
-    print(options, { name, ...facts(workload), address: formatIpv4(address), mtu }, 'Attached');
-    return 0;
   });
 }
 
