@@ -1,6 +1,6 @@
 /**
  * Many processes allocate from and release to one etcd at once. How many addresses in all: TORTIE_TEST_ALLOCATIONS
- * (default 320: a minute on two loaded cores, most of it starting Node 32 times; `TORTIE_TEST_ALLOCATIONS=5000` soaks).
+ * (default 320: a minute on two loaded cores, half of it starting Node 32 times; 5000 in scripts/soak).
  */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
@@ -19,7 +19,7 @@ import { inProcessClient } from '../helpers/recordings.ts';
 
 const PROCESSES = 32;
 const NODES = 8;
-const IN_ALL = Number(process.env.TORTIE_TEST_ALLOCATIONS ?? 320);
+const IN_ALL = Number(process.env.TORTIE_TEST_ALLOCATIONS ?? (process.env.TORTIE_SOAK ? 5_000 : 320));
 const EACH = Math.ceil(IN_ALL / PROCESSES);
 /** Room for what stays held and little more, so that nodes run out of blocks and borrow. */
 const POOL_LENGTH = 32 - Math.ceil(Math.log2(IN_ALL * 0.75));
