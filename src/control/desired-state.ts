@@ -256,8 +256,13 @@ export class DesiredState {
       for (const { contribution } of this.#contributions[type].values())
         for (const warning of contribution.warnings) lines.add(warning);
     for (const [key, problem] of this.#view.problems) lines.add(`${key} is skipped: ${problem}`);
-    if (!this.#view.nodes.has(this.#settings.node))
-      lines.add(`the Node resource ${this.#settings.node} is gone; what it said last is kept`);
+    const { node } = this.#settings;
+    if (!this.#view.nodes.has(node))
+      lines.add(`the Node resource ${node} is gone; what it said last is kept`);
+    else if (!this.#view.nodes.get(node)?.address)
+      lines.add(
+        `the Node resource ${node} has no spec.bgp.ipv4Address: other nodes send nothing here; what it said last is kept`,
+      );
     return [...lines];
   }
 
