@@ -20,7 +20,7 @@ import { blockKey, IPAM_BLOCKS, parseKey } from '../model/keys.ts';
 import type { IpamAttributes, Node } from '../model/resources.ts';
 import { ConflictError, type Revision } from '../store/datastore.ts';
 import { releaseAffinities, releaseFrom, releaseNode, releasePoolAffinities } from './address-release.ts';
-import { AddressSources, type Assignment, type Plan } from './address-sources.ts';
+import { AddressSources, type Assignment, maxBlocksPerNode, type Plan } from './address-sources.ts';
 import { automaticPools, inUse, notInPool, requestedPools, strictlyAnothers } from './allocation-limits.ts';
 import { claimBlock, settleBlock } from './block-claims.ts';
 import { counted, mendCount } from './handle-counts.ts';
@@ -255,11 +255,22 @@ class Allocator implements AddressAllocator {
   }
 
   async #exhausted(node: string): Promise<FailedError> {
-    const config = await this.#ipam.config();
-    const why = config.strict_affinity ? '; strict affinity forbids to borrow from other nodes' : '';
-    return new FailedError('ERR_NO_FREE_ADDRESS', `there is no free address for node ${node}${why}`, {
-      hint: '`tortie ipam show --show-blocks` shows what is in use; another pool gives more',
-    });
+    const [config, affinities] = await Promise.all([this.#ipam.config(), this.#ipam.affinities(node)]);
+    const limit = maxBlocksPerNode(config);
+    const full = affinities.length >= limit;
+    const why = [
+      ...(full ? [`it has as many blocks as a node may have, ${limit}`] : []),
+      ...(config.strict_affinity ? ['strict affinity forbids to borrow from other nodes'] : []),
+    ];
+    return new FailedError(
+      'ERR_NO_FREE_ADDRESS',
+      [`there is no free address for node ${node}`, ...why].join('; '),
+      {
+        hint: full
+          ? `more blocks: tortie ipam configure --max-blocks-per-host=${2 * limit}`
+          : '`tortie ipam show --show-blocks` shows what is in use; another pool gives more',
+      },
+    );
   }
 }
 

@@ -33,6 +33,10 @@ export interface Plan {
   readonly config: IpamConfig;
 }
 
+export function maxBlocksPerNode(config: IpamConfig): number {
+  return config.maxBlocksPerHost || DEFAULT_MAX_BLOCKS_PER_NODE;
+}
+
 export class AddressSources {
   readonly #ipam: IpamStore;
 
@@ -73,7 +77,7 @@ export class AddressSources {
   async fromNewBlocks(plan: Plan, count: number): Promise<Assignment[]> {
     const found: Assignment[] = [];
     if (!plan.config.auto_allocate_blocks) return found;
-    const limit = plan.config.maxBlocksPerHost || DEFAULT_MAX_BLOCKS_PER_NODE;
+    const limit = maxBlocksPerNode(plan.config);
     let owned = (await this.#ipam.affinities(plan.node)).length;
     for await (const block of this.#freeBlocks(plan)) {
       if (owned >= limit) break;

@@ -23,6 +23,8 @@ const IN_ALL = Number(process.env.TORTIE_TEST_ALLOCATIONS ?? (process.env.TORTIE
 const EACH = Math.ceil(IN_ALL / PROCESSES);
 /** Room for what stays held and little more, so that nodes run out of blocks and borrow. */
 const POOL_LENGTH = 32 - Math.ceil(Math.log2(IN_ALL * 0.75));
+/** 64 blocks or fewer: a node may own 20, and what nobody owns nobody can borrow. */
+const BLOCK_LENGTH = Math.min(28, POOL_LENGTH + 6);
 const DEADLINE_MS = 60_000 + IN_ALL * 200;
 
 let cluster: EtcdCluster;
@@ -62,7 +64,8 @@ async function problems(): Promise<string[]> {
 }
 
 test(`${PROCESSES} processes, ${EACH * PROCESSES} addresses`, { timeout: DEADLINE_MS }, async () => {
-  await create('IPPool', 'pool', { cidr: `10.50.0.0/${POOL_LENGTH}`, blockSize: 28, ipipMode: 'Always' });
+  const cidr = `10.50.0.0/${POOL_LENGTH}`;
+  await create('IPPool', 'pool', { cidr, blockSize: BLOCK_LENGTH, ipipMode: 'Always' });
   for (let i = 0; i < NODES; i++)
     await create('Node', `node${i}`, { bgp: { ipv4Address: `10.0.1.${10 + i}/24` } });
 

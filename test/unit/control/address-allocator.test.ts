@@ -48,6 +48,13 @@ test('strict affinity does not borrow', async () => {
 test('no more blocks than configured, and none where blocks are given out by hand', async () => {
   await fixture.put(IPAM_CONFIG, '{"strict_affinity":true,"auto_allocate_blocks":true,"maxBlocksPerHost":2}');
   expect(await assign('node1', 40)).toHaveLength(16);
+  await expect(
+    fixture.allocator().assign({ node: 'node1', handle: 'x', attributes: {} }),
+  ).rejects.toMatchObject({
+    code: 'ERR_NO_FREE_ADDRESS',
+    message: expect.stringContaining('as many blocks as a node may have, 2'),
+    hint: expect.stringContaining('--max-blocks-per-host=4'),
+  });
   await fixture.put(IPAM_CONFIG, '{"auto_allocate_blocks":false}');
   const [borrowed] = await assign('node2', 1);
   expect(borrowed).toBeUndefined();
