@@ -26,6 +26,7 @@ import {
   type ForeignRoute,
   type HostEvent,
   type HostNetwork,
+  type HostRoute,
   isSameRoute,
   type PlanStep,
 } from './ports.ts';
@@ -72,6 +73,8 @@ export class Reconciler {
   #factsStale = false;
   #hostStale = false;
   #settingsStale = false;
+  /** Routes that the kernel told of and that should be otherwise: by prefix what is there now. */
+  readonly #drifted = new Map<string, HostRoute | undefined>();
   #tunnelAddress: Ipv4 | null | undefined;
   #seen = '';
   #applied = '';
@@ -213,7 +216,8 @@ export class Reconciler {
 
   #onHostEvent(event: HostEvent): void {
     if (event.type === 'facts') this.#factsStale = true;
-    else if (this.#isDrift(event)) this.#hostStale = true;
+    else if (this.#isDrift(event))
+      this.#drifted.set(formatPrefix(event.route.prefix), event.change === 'set' ? event.route : undefined);
     else return;
     this.#notify();
   }
@@ -292,12 +296,26 @@ export class Reconciler {
       else if (changes.some((change) => this.#isNewWorkload(change, desired))) this.recheck();
       if (this.#tunnelAddress !== undefined) parts.push(desired.setTunnelAddress(this.#tunnelAddress));
       await this.#tellDataPlane(parts.flatMap((part) => part.operations));
-      const routes = new Set(parts.flatMap((part) => part.routes));
+      const routes = new Set([...parts.flatMap((part) => part.routes), ...this.#takeDrift(this.#observed)]);
       if (settingsStale && !hostStale) await this.#lookAtSettings(desired);
       await this.#tellHost(desired, hostStale || factsStale || resynced ? 'all' : routes);
     }
     this.#applied = revision;
     if (resynced) this.#o.onResynced?.();
+  }
+
+  /**
+   * Believes the kernel about these routes alone. News that our own later change has overtaken costs one more
+   * replace by the same route, where a look at everything would cost 20,000 routes.
+   */
+  #takeDrift(observed: ObservedState): string[] {
+    const drifted = [...this.#drifted];
+    this.#drifted.clear();
+    for (const [key, route] of drifted) {
+      if (route) observed.routes.set(key, route);
+      else observed.routes.delete(key);
+    }
+    return drifted.map(([key]) => key);
   }
 
   /** A workload of ours whose interface we have not heard of yet: it may be a moment older than its endpoint. */
