@@ -17,11 +17,11 @@ import { toV1 } from '../../src/model/v1.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const name = fc.stringMatching(/^[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?$/);
-const label = fc.dictionary(fc.stringMatching(/^[a-z][a-z0-9]{0,8}$/), fc.string(), {
-  minKeys: 1,
-  maxKeys: 3,
-});
-const metadata = fc.record({ name, labels: label, annotations: label }, { requiredKeys: ['name'] });
+const mapOf = (value: fc.Arbitrary<string>) =>
+  fc.dictionary(fc.stringMatching(/^[a-z][a-z0-9]{0,8}$/), value, { minKeys: 1, maxKeys: 3 });
+// A label's value is restricted as in Kubernetes, an annotation's is any text.
+const labels = mapOf(fc.stringMatching(/^([A-Za-z0-9]([A-Za-z0-9._-]{0,20}[A-Za-z0-9])?)?$/));
+const metadata = fc.record({ name, labels, annotations: mapOf(fc.string()) }, { requiredKeys: ['name'] });
 const ipv4Text = fc.nat(0xffff_ffff).map(formatIpv4);
 
 const pool = fc
