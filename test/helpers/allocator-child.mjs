@@ -1,5 +1,5 @@
 // A process of its own that takes and gives back addresses: node allocator-child.mjs DATASTORE NODE HANDLE TIMES
-// It says `ready` once it has loaded and reached the datastore, and begins when its standard input ends.
+// It says `ready` once it has taken and given back a first one, and begins when its standard input ends.
 // Prints its history as JSON: each address, from when it was held and until when (null: it is held still), in
 // nanoseconds of the machine's monotonic clock, which all processes share.
 // Needs the built output, since Node 20 runs no TypeScript.
@@ -12,7 +12,7 @@ import { formatIpv4 } from '../../dist/ip/ipv4.js';
 import { openDatastore } from '../../dist/store/open.js';
 
 // Many of these on few cores are not to starve the datastore that they ask.
-setPriority(10);
+setPriority(5);
 const [datastore, node, handle, times] = process.argv.slice(2);
 const store = await openDatastore({ datastore, env: {} });
 const allocator = createAddressAllocator({
@@ -21,7 +21,9 @@ const allocator = createAddressAllocator({
   random: systemRandom,
   logger: silentLogger,
 });
-await store.get('/calico/ipam/v2/config');
+// Connected and compiled before all begin at once.
+await allocator.assign({ node, handle: `${handle}-first`, attributes: {} });
+await allocator.releaseByHandle(`${handle}-first`);
 process.stdout.write('ready\n');
 for await (const _ of process.stdin);
 const now = () => String(process.hrtime.bigint());
