@@ -2,6 +2,7 @@
  * A lab of somebody who is not root, and has nothing but a /dev/net/tun that is open to all. Each case runs as a user
  * that exists nowhere, in mounts of its own, where that device is a copy.
  */
+import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { labUnavailable, runCommand } from '../helpers/lab.ts';
@@ -36,7 +37,18 @@ exit $status
 
 const NOTHING_LEFT = /^left:\nrunning:$/m;
 
-describe.skipIf(labUnavailable)(`rootless${labUnavailable ? ` (${labUnavailable})` : ''}`, () => {
+/** A kernel, a container or a chroot may refuse user namespaces to whom they are for. */
+function rootlessUnavailable(): string | undefined {
+  if (labUnavailable) return labUnavailable;
+  const asNobody = ['--reuid', String(USER), '--regid', String(USER), '--clear-groups'];
+  const words = [...asNobody, 'unshare', '--user', '--map-root-user', 'true'];
+  const { status, stderr } = spawnSync('setpriv', words, { encoding: 'utf8', timeout: 10_000 });
+  return status === 0 ? undefined : `user namespaces are refused here: ${stderr.trim()}`;
+}
+
+const unavailable = rootlessUnavailable();
+
+describe.skipIf(unavailable)(`rootless${unavailable ? ` (${unavailable})` : ''}`, () => {
   test("Calico's page, from up to down; the datastore works outside; nothing is left", async () => {
     const { status, out, log } = await asUser(`
       set -e
