@@ -1,6 +1,6 @@
 /**
- * One captured frame, read as what `verify` sent: an echo request or its answer that carries our token,
- * plain or inside another IPv4 header. Anything else is somebody else's traffic. Pure.
+ * One captured frame, read as what `verify` sent: echo requests or answers that carry our token, plain or
+ * inside another IPv4 header. Anything else is somebody else's traffic. Pure.
  */
 import { type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
 import { readU16, readU32, writeU16, writeU32 } from '../wire/bytes.ts';
@@ -52,27 +52,42 @@ export function tokenPayload({ round, flow, sequence }: Token): Uint8Array {
   return payload;
 }
 
-/** undefined for what is not ours. */
-export function readFrame(frame: Uint8Array): Sighting | undefined {
-  if (frame.length < ETHERNET_HEADER_BYTES || etherType(frame, 0) !== ETHERTYPE_IPV4) return undefined;
-  return readPacket(frame, ETHERNET_HEADER_BYTES, 'none');
+/** None for what is not ours; several for a UDP superpacket, which a capture shows before it is segmented. */
+export function readFrame(frame: Uint8Array): readonly Sighting[] {
+  if (frame.length < ETHERNET_HEADER_BYTES || etherType(frame, 0) !== ETHERTYPE_IPV4) return [];
+  return readPacket(frame, ETHERNET_HEADER_BYTES, frame.length, 'none');
 }
 
-function readPacket(frame: Uint8Array, offset: number, wrapping: Sighting['wrapping']): Sighting | undefined {
-  if (checkIpv4(frame, offset, frame.length - offset) !== IPV4_OK) return undefined;
+function readPacket(
+  frame: Uint8Array,
+  offset: number,
+  limit: number,
+  wrapping: Sighting['wrapping'],
+): readonly Sighting[] {
+  if (checkIpv4(frame, offset, limit - offset) !== IPV4_OK) return [];
   const payload = offset + ipv4HeaderBytes(frame, offset);
   const end = offset + ipv4TotalLength(frame, offset);
   switch (frame[offset + IPV4_OFF_PROTOCOL]) {
     case PROTOCOL_ICMP:
       return readEcho(frame, offset, payload, end, wrapping);
     case PROTOCOL_IPIP:
-      return wrapping === 'none' ? readPacket(frame, payload, 'ipip') : undefined;
+      return wrapping === 'none' ? readPacket(frame, payload, end, 'ipip') : [];
     case PROTOCOL_UDP:
       // Any port: what is inside tells that it is ours.
-      return wrapping === 'none' ? readPacket(frame, payload + UDP_HEADER_BYTES, 'udp') : undefined;
+      return wrapping === 'none' ? readDatagrams(frame, payload + UDP_HEADER_BYTES, end) : [];
     default:
-      return undefined;
+      return [];
   }
+}
+
+/** The payloads of UDP_SEGMENT's datagrams stand in a row behind one header: inner packets tell their lengths. */
+function readDatagrams(frame: Uint8Array, start: number, end: number): readonly Sighting[] {
+  const sightings: Sighting[] = [];
+  for (let offset = start; checkIpv4(frame, offset, end - offset) === IPV4_OK; ) {
+    sightings.push(...readPacket(frame, offset, end, 'udp'));
+    offset += ipv4TotalLength(frame, offset);
+  }
+  return sightings;
 }
 
 function readEcho(
@@ -81,20 +96,22 @@ function readEcho(
   icmp: number,
   end: number,
   wrapping: Sighting['wrapping'],
-): Sighting | undefined {
+): readonly Sighting[] {
   const payload = icmp + ICMP_HEADER_BYTES;
-  if (end - payload !== TOKEN_BYTES || readU32(frame, payload) !== MAGIC) return undefined;
+  if (end - payload !== TOKEN_BYTES || readU32(frame, payload) !== MAGIC) return [];
   const type = frame[icmp];
-  if (type !== ICMP_ECHO && type !== ICMP_ECHO_REPLY) return undefined;
-  return {
-    token: {
-      round: readU32(frame, payload + 4),
-      flow: readU32(frame, payload + 8),
-      sequence: readU16(frame, payload + 12),
+  if (type !== ICMP_ECHO && type !== ICMP_ECHO_REPLY) return [];
+  return [
+    {
+      token: {
+        round: readU32(frame, payload + 4),
+        flow: readU32(frame, payload + 8),
+        sequence: readU16(frame, payload + 12),
+      },
+      kind: type === ICMP_ECHO ? 'request' : 'reply',
+      wrapping,
+      source: ipv4FromNumber(ipv4Source(frame, offset)),
+      destination: ipv4FromNumber(ipv4Destination(frame, offset)),
     },
-    kind: type === ICMP_ECHO ? 'request' : 'reply',
-    wrapping,
-    source: ipv4FromNumber(ipv4Source(frame, offset)),
-    destination: ipv4FromNumber(ipv4Destination(frame, offset)),
-  };
+  ];
 }

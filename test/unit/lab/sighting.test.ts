@@ -21,21 +21,37 @@ function frame(packet: Uint8Array): Uint8Array {
 test('a request and its answer, plain and in both wrappings', () => {
   const request = echo(8, W1, W2);
   const expected = { token: TOKEN, kind: 'request', wrapping: 'none', source: W1, destination: W2 };
-  expect(readFrame(frame(request))).toEqual(expected);
-  expect(readFrame(frame(ipv4Packet(4, [...request], OUTER)))).toEqual({ ...expected, wrapping: 'ipip' });
-  expect(readFrame(frame(udpPacket([...request], OUTER)))).toEqual({ ...expected, wrapping: 'udp' });
-  expect(readFrame(frame(echo(0, W2, W1)))).toMatchObject({ kind: 'reply', source: W2 });
+  expect(readFrame(frame(request))).toEqual([expected]);
+  expect(readFrame(frame(ipv4Packet(4, [...request], OUTER)))).toEqual([{ ...expected, wrapping: 'ipip' }]);
+  expect(readFrame(frame(udpPacket([...request], OUTER)))).toEqual([{ ...expected, wrapping: 'udp' }]);
+  expect(readFrame(frame(echo(0, W2, W1)))).toMatchObject([{ kind: 'reply', source: W2 }]);
+});
+
+test('a UDP superpacket holds several: probes sent together were taken for packets that never crossed', () => {
+  const probes = [0, 1, 2].map((sequence) =>
+    icmpPacket(8, 0, 0, [...tokenPayload({ ...TOKEN, sequence })], { source: W1, destination: W2 }),
+  );
+  const superpacket = udpPacket(
+    probes.flatMap((probe) => [...probe]),
+    OUTER,
+  );
+  const seen = readFrame(frame(superpacket));
+  expect(seen.map(({ token, wrapping }) => [token.sequence, wrapping])).toEqual([
+    [0, 'udp'],
+    [1, 'udp'],
+    [2, 'udp'],
+  ]);
 });
 
 test("other people's packets are no sightings, whatever they hold", () => {
-  expect(readFrame(frame(icmpPacket(8, 0, 0, new Array<number>(16).fill(7))))).toBeUndefined();
-  expect(readFrame(frame(echo(3, W1, W2)))).toBeUndefined();
+  expect(readFrame(frame(icmpPacket(8, 0, 0, new Array<number>(16).fill(7))))).toEqual([]);
+  expect(readFrame(frame(echo(3, W1, W2)))).toEqual([]);
   const twice = ipv4Packet(4, [...ipv4Packet(4, [...echo(8, W1, W2)], OUTER)], OUTER);
-  expect(readFrame(frame(twice))).toBeUndefined();
+  expect(readFrame(frame(twice))).toEqual([]);
   const whole = frame(ipv4Packet(4, [...echo(8, W1, W2)], OUTER));
   for (let length = 0; length < whole.length; length++)
-    expect(readFrame(whole.subarray(0, length))).toBeUndefined();
-  fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => readFrame(bytes) === undefined));
+    expect(readFrame(whole.subarray(0, length))).toEqual([]);
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => readFrame(bytes).length === 0));
 });
 
 const FLOW: Flow = { id: 3, from: 'w1', fromNode: 'node1', to: 'w2', source: W1, destination: W2 };
