@@ -54,7 +54,9 @@ export async function withFastPath(
       mode,
       device: plane.device,
       logger,
-      firewall: options.firewall ?? ((legacyTables) => readOuterFirewall(legacyTables)),
+      firewall:
+        options.firewall ??
+        ((legacyTables) => readOuterFirewall({ legacyTables, tunnelDevice: plane.device.name })),
       icmpErrors: () => plane.counters().outbound_note_icmp_errors_packets ?? 0,
       pathMtus: () => plane.peers(),
       ...(options.networkNamespace === undefined ? {} : { networkNamespace: options.networkNamespace }),

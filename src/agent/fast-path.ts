@@ -32,6 +32,7 @@ import type { FastDirection, FastPathState } from './fast-path-state.ts';
 
 const TICK_MS = 100;
 const CHECK_MS = 1000;
+const JUDGE_MS = 1000;
 const L3_DEVICE = '00:00:00:00:00:00';
 /** Routes of ours say where inner packets go, not how peers are reached. */
 const OWN_ROUTE_PROTOCOL = 84;
@@ -100,6 +101,9 @@ export class FastPath {
   #said = '';
   #ticks = 0;
   #judging = false;
+  #rulesChanged = false;
+  /** Not before this tick: some hosts have tens of thousands of rules, and change them all the time. */
+  #judgeAgainAt = 0;
   readonly #timer: NodeJS.Timeout;
 
   constructor(options: FastPathOptions, enter: <T>(fn: () => T) => T, firewall: OuterFirewall) {
@@ -234,7 +238,8 @@ export class FastPath {
         this.#tables.followRoutes();
         this.#settle();
       }
-      if (drained(this.#rules, () => true)) void this.#judge();
+      this.#rulesChanged = drained(this.#rules, () => true) || this.#rulesChanged;
+      if (this.#rulesChanged && !this.#judging && this.#ticks >= this.#judgeAgainAt) void this.#judge();
       this.#pathMtus.tick(performance.now());
       if (this.#ticks % (CHECK_MS / TICK_MS) === 0) this.#check();
     } catch (error) {
@@ -244,8 +249,9 @@ export class FastPath {
   }
 
   async #judge(): Promise<void> {
-    if (this.#judging) return;
     this.#judging = true;
+    this.#rulesChanged = false;
+    this.#judgeAgainAt = this.#ticks + JUDGE_MS / TICK_MS;
     try {
       this.#firewall = await this.#options.firewall(legacyTables(this.#enter));
     } catch (error) {
