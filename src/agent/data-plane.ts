@@ -4,6 +4,7 @@
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { FailedError } from '../base/errors.ts';
+import { installedFile } from '../base/installation.ts';
 import type { Logger } from '../base/logger.ts';
 import { Counters, createCounterMemory, type Direction } from '../dataplane/counters.ts';
 import type { ForwardingChange, ForwardingConfig, ForwardingSink } from '../fib/forwarding-config.ts';
@@ -244,7 +245,7 @@ class ThreadedDataPlane implements DataPlane {
       holdUnrouted: this.#holdUnrouted,
       port: port2,
     };
-    const worker = new Worker(new URL('./data-plane-worker.js', import.meta.url), {
+    const worker = new Worker(installedFile('dist/agent/data-plane-worker.js'), {
       name: `tortie-${direction}`,
       workerData: start,
       transferList: [port2],

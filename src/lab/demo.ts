@@ -3,7 +3,9 @@
  * two commands of the page word for word, `verify` after each, the tables side by side, and one real captured
  * packet of each kind. Everything shown was observed in this run.
  */
+
 import { readFileSync } from 'node:fs';
+import { installedFile } from '../base/installation.ts';
 import type { Random } from '../base/random.ts';
 import type { Datastore } from '../store/datastore.ts';
 import { openDatastore } from '../store/open.ts';
@@ -34,7 +36,7 @@ type Mode = (typeof MODES)[number];
 
 /** The manifests are the page's, and ours to read as examples. */
 function manifestOf(mode: Mode): string {
-  return readFileSync(new URL(`../../examples/pools/${mode}.yaml`, import.meta.url), 'utf8');
+  return readFileSync(installedFile(`examples/pools/${mode}.yaml`), 'utf8');
 }
 
 /** @returns whether everything was as the resources demand */

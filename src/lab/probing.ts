@@ -98,20 +98,18 @@ function collect({ captures, probes }: Instruments, round: number): Seen[] {
   // The raw sockets get every answer too; nobody reads it there, so that the captures alone decide.
   for (const probe of probes.values()) probe.read();
   return captures.flatMap(({ place, capture }) =>
-    capture
-      .read()
-      .flatMap((frame) =>
-        readFrame(frame.bytes).flatMap((sighting) =>
-          sighting.token.round === round
-            ? {
-                sighting,
-                place,
-                incoming: !frame.outgoing,
-                timestampNs: frame.timestampNs,
-                frame: frame.bytes,
-              }
-            : [],
-        ),
+    capture.read().flatMap((frame) =>
+      readFrame(frame.bytes).flatMap((sighting) =>
+        sighting.token.round === round
+          ? {
+              sighting,
+              place,
+              incoming: !frame.outgoing,
+              timestampNs: frame.timestampNs,
+              frame: frame.bytes,
+            }
+          : [],
       ),
+    ),
   );
 }

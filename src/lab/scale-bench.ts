@@ -5,6 +5,7 @@
  * Forwarding is what the fabric sees, not what the agent believes: a datagram is sent every millisecond to an
  * address of the last block, and the clock stops when the first of them leaves encapsulated to the right node.
  */
+
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -13,6 +14,7 @@ import { join } from 'node:path';
 import { askUnix } from '../agent/http.ts';
 import { type Clock, poll, systemClock } from '../base/clock.ts';
 import { FailedError } from '../base/errors.ts';
+import { installedFile } from '../base/installation.ts';
 import { openCapture } from '../io/capture.ts';
 import { formatIpv4, type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
 import { blockKey } from '../model/keys.ts';
@@ -29,7 +31,7 @@ import {
   type ScaleCluster,
 } from './scale-cluster.ts';
 
-const MAIN = new URL('../cli/main.js', import.meta.url).pathname;
+const MAIN = installedFile('dist/cli/main.js').pathname;
 /** 100, 2,000 and 20,000 blocks. */
 const SIZES: readonly ScaleCluster[] = [
   { nodes: 25, blocksPerNode: 4 },

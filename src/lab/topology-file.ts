@@ -1,13 +1,15 @@
 /** Reads topology files; without one, the topology `two-az` that comes with the package. */
+
 import { readFileSync } from 'node:fs';
 import { basename, dirname, resolve as resolvePath } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { InvalidError, UsageError } from '../base/errors.ts';
+import { installedFile } from '../base/installation.ts';
 import { parseTopology, type Topology } from './topology.ts';
 
 /** The built-in topology is the example of that name: one truth, and it can be read. */
-const BUILT_IN = fileURLToPath(new URL('../../examples/two-az.yaml', import.meta.url));
+const BUILT_IN = fileURLToPath(installedFile('examples/two-az.yaml'));
 
 export interface LoadedTopology {
   readonly topology: Topology;

@@ -1,8 +1,10 @@
 /** `tortie lab …`: the multi-zone cloud on one machine. The work is in src/lab; here are its words. */
+
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { systemClock } from '../../base/clock.ts';
 import { UsageError } from '../../base/errors.ts';
+import { installedFile } from '../../base/installation.ts';
 import { systemRandom } from '../../base/random.ts';
 import { takeDown } from '../../lab/down.ts';
 import { execInLab } from '../../lab/exec.ts';
@@ -49,7 +51,7 @@ function context({ verbose }: VerboseOption = {}): LabContext {
   const say = (line: string) => process.stderr.write(`${line}\n`);
   return {
     labsDirectory: labsDirectory(process.env, process.geteuid?.() ?? 0),
-    tortie: [process.execPath, fileURLToPath(new URL('../main.js', import.meta.url))],
+    tortie: [process.execPath, fileURLToPath(installedFile('dist/cli/main.js'))],
     env: process.env,
     clock: systemClock,
     progress: say,

@@ -1,12 +1,8 @@
 /** `tortie node run`: the composition root of a node's agent as a process. */
-import { createLogger } from '../../agent/log.ts';
-import { runNodeAgent, sysctlMemory } from '../../agent/node-agent.ts';
 import { type NodeRunFlags, parseAgentOptions } from '../../agent/options.ts';
 import { systemClock } from '../../base/clock.ts';
 import { systemRandom } from '../../base/random.ts';
-import { createAddressAllocator } from '../../control/address-allocator.ts';
 import { CAPABILITY, keepOnlyCapabilities } from '../../io/capabilities.ts';
-import { openFromOptions } from '../datastore-options.ts';
 
 interface NodeRunOptions extends NodeRunFlags {
   readonly datastore?: string;
@@ -21,6 +17,11 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
   // Before anything is opened: this process is replaced by one that may do no more than it needs.
   const fastPath = options.fastPath === 'off' ? [] : [CAPABILITY.BPF];
   keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW, ...fastPath]);
+  // Loaded now, so that it is loaded once.
+  const { createLogger } = await import('../../agent/log.ts');
+  const { runNodeAgent } = await import('../../agent/node-agent.ts');
+  const { createAddressAllocator } = await import('../../control/address-allocator.ts');
+  const { openFromOptions } = await import('../datastore-options.ts');
   const logger = createLogger(flags.logLevel, { node: options.node });
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const)
@@ -32,6 +33,8 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
       logger,
       openDatastore: () => openFromOptions(flags, process.env),
       startDataPlane: async (parts) => {
+        // A verifier's complaint shall name the line of TypeScript, which a bundle's own lines are not.
+        if (options.fastPath !== 'off') process.setSourceMapsEnabled(true);
         const plane = await (await import('../../agent/data-plane.ts')).startDataPlane(parts);
         const { withFastPath } = await import('../../agent/fast-path-plane.ts');
         return withFastPath(plane, { mode: options.fastPath, transport: options.transport, logger });
@@ -47,6 +50,7 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
 
 async function cleanUpHost(options: ReturnType<typeof parseAgentOptions>): Promise<number> {
   const { cleanUp } = await import('../../host/cleanup.ts');
+  const { sysctlMemory } = await import('../../agent/node-agent.ts');
   const removed = await cleanUp(options.device, sysctlMemory(options));
   for (const line of removed) process.stderr.write(`Removed ${line}\n`);
   if (!removed.length) process.stderr.write('Nothing of ours was there\n');

@@ -1,8 +1,9 @@
 /** Commands start quickly because they load little: what each may load is named here, and time is held loosely. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 const PROGRAM = join(import.meta.dirname, '../../../dist/cli/main.js');
@@ -21,7 +22,13 @@ function run(argv: readonly string[], options: readonly string[] = []) {
   return spawnSync(process.execPath, [...options, ...argv], { encoding: 'utf8', timeout: 60_000, env });
 }
 
-/** Packages that a command loads, of zod which of its interfaces; seen by a hook in the module loader. */
+const PACKAGE = /node_modules\/((?:@[^/]+\/)?[^/]+(?:\/v\d)?)/;
+
+function sourcesOf(map: string): string[] {
+  return (JSON.parse(readFileSync(map, 'utf8')) as { sources: string[] }).sources;
+}
+
+/** Packages that a command loads, of zod which of its interfaces: a hook in the loader names files, their maps what is in them. */
 function packagesOf(argv: readonly string[]): string[] {
   const hook = join(root, 'hook.mjs');
   writeFileSync(
@@ -29,15 +36,20 @@ function packagesOf(argv: readonly string[]): string[] {
     `import { register } from 'node:module';
 const code = \`import { writeSync } from 'node:fs';
 export async function load(url, context, next) {
-  const name = /node_modules\\\\/((?:@[^/]+\\\\/)?[^/]+(?:\\\\/v\\\\d)?)/.exec(url)?.[1];
-  if (name) writeSync(2, 'package ' + name + '\\\\n');
+  if (url.startsWith('file:')) writeSync(2, 'loaded ' + url + '\\\\n');
   return next(url, context);
 }\`;
 register('data:text/javascript,' + encodeURIComponent(code));`,
   );
   const { stderr, status } = run([PROGRAM, ...argv], ['--import', hook]);
   expect(status, stderr).toBe(0);
-  return [...new Set([...stderr.matchAll(/^package (\S+)$/gm)].map((match) => match[1]!))].sort();
+  const files = [...stderr.matchAll(/^loaded (\S+)$/gm)].map((match) => fileURLToPath(match[1]!));
+  expect(files).toContain(PROGRAM);
+  const parts = files.flatMap((file) => [
+    file,
+    ...(existsSync(`${file}.map`) ? sourcesOf(`${file}.map`) : []),
+  ]);
+  return [...new Set(parts.flatMap((path) => PACKAGE.exec(path)?.[1] ?? []))].sort();
 }
 
 test('version and help load no package', () => {
