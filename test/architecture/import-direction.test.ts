@@ -38,6 +38,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   lab: ['base', 'ip', 'wire', 'io', 'model', 'ipam', 'store', 'control', 'host', 'agent'],
   web: ['base', 'ip', 'model', 'store', 'control', 'agent', 'lab'],
+  bench: ['base', 'ip', 'wire', 'fib', 'dataplane', 'io', 'model', 'store', 'agent'],
   cli: ['base', 'ip', 'wire', 'io', 'model', 'ipam', 'store', 'control', 'host', 'agent', 'lab', 'web'],
 };
 
@@ -79,17 +80,17 @@ const CONFINED: readonly { module: RegExp; folders: readonly string[]; why: stri
   { module: /^etcd3$/, folders: ['store'], why: 'only the etcd driver knows etcd' },
   {
     module: /^node:child_process$/,
-    folders: ['host', 'lab', 'cli'],
-    why: 'only host runs ip and nft; the lab and the commands start processes',
+    folders: ['host', 'lab', 'bench', 'cli'],
+    why: 'only host runs ip and nft; the lab, the bench and the commands start processes',
   },
   {
     module: /^(node:net|node:http|node:dgram)$/,
-    folders: ['agent', 'web', 'cli', 'lab', 'store'],
+    folders: ['agent', 'web', 'cli', 'lab', 'bench', 'store'],
     why: 'the data plane and the pure folders have no sockets of Node',
   },
   {
     module: /^node:(fs|fs\/promises)$/,
-    folders: ['store', 'host', 'agent', 'lab', 'web', 'cli', 'io'],
+    folders: ['store', 'host', 'agent', 'lab', 'bench', 'web', 'cli', 'io'],
     why: 'pure folders read no files',
   },
   { module: /^commander$/, folders: ['cli'], why: 'the command line is the outermost layer' },

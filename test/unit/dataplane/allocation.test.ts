@@ -1,11 +1,16 @@
-/** What runs per packet leaves nothing to the garbage collector: under one byte a packet, in the steady state. */
+/**
+ * What runs per packet leaves nothing to the garbage collector: under one byte a packet, in the steady state.
+ *
+ * The least of many rounds counts (src/bench/allocation.ts): 300 superpackets once failed in CI with 1.06 bytes a
+ * packet, 15 KB in all, which were the compiler's: it works beside the first rounds on a slow machine.
+ */
 import { expect, test } from 'vitest';
+import { bytesAllocatedPerCall } from '../../../src/bench/allocation.ts';
 import { CHECKSUM_UNVERIFIED, Coalescer } from '../../../src/dataplane/coalescing.ts';
 import { PieceBatch } from '../../../src/dataplane/ports.ts';
 import { Segmenter } from '../../../src/dataplane/segmentation.ts';
 import { arenaSum } from '../../../src/wire/checksum-simd.ts';
 import { GSO_TCPV4 } from '../../../src/wire/virtio-net-header.ts';
-import { bytesAllocatedPerCall } from '../../helpers/allocation.ts';
 import { tcpPacket } from '../../helpers/packets.ts';
 import { slowSegments } from '../../helpers/slow-segmentation.ts';
 
@@ -13,6 +18,8 @@ const SEGMENTS = 46;
 /** Behind all packets of these tests. */
 const VNET_BLOBS = 200_000;
 const BYTES_PER_PACKET_MAX = 1;
+/** Superpackets a round, and with how many bytes each a round is good enough to be the last. */
+const ROUND = [500, (BYTES_PER_PACKET_MAX * SEGMENTS) / 2] as const;
 const memory = new WebAssembly.Memory({ initial: 4, maximum: 4 });
 const view = new Uint8Array(memory.buffer);
 const superpacket = tcpPacket(new Array(65_000).fill(3), { flags: 0x18 }, false);
@@ -29,10 +36,13 @@ test('the measure discriminates: a subarray per call is seen', () => {
 test('segmentation', () => {
   view.set(superpacket, 64);
   const segmenter = new Segmenter(view, arenaSum(memory)!);
-  const perSuperpacket = bytesAllocatedPerCall(() => {
-    const count = segmenter.begin(64, superpacket.length, GSO_TCPV4, 1428);
-    for (let i = 0; i < count; i++) segmenter.writeHeaders(70_000);
-  }, 300);
+  const perSuperpacket = bytesAllocatedPerCall(
+    () => {
+      const count = segmenter.begin(64, superpacket.length, GSO_TCPV4, 1428);
+      for (let i = 0; i < count; i++) segmenter.writeHeaders(70_000);
+    },
+    ...ROUND,
+  );
   expect(perSuperpacket / SEGMENTS).toBeLessThan(BYTES_PER_PACKET_MAX);
 });
 
@@ -51,13 +61,16 @@ test('coalescing', () => {
   );
   const batch = new PieceBatch(SEGMENTS, SEGMENTS);
   const heads = packets[0]!.subarray(0, 40);
-  const perBatch = bytesAllocatedPerCall(() => {
-    view.set(heads, 64); // finish rewrote the first packet's headers
-    coalescer.clear();
-    for (let i = 0; i < SEGMENTS; i++) coalescer.add(offsets[i]!, packets[i]!.length, CHECKSUM_UNVERIFIED);
-    batch.clear();
-    coalescer.finish(batch);
-  }, 300);
+  const perBatch = bytesAllocatedPerCall(
+    () => {
+      view.set(heads, 64); // finish rewrote the first packet's headers
+      coalescer.clear();
+      for (let i = 0; i < SEGMENTS; i++) coalescer.add(offsets[i]!, packets[i]!.length, CHECKSUM_UNVERIFIED);
+      batch.clear();
+      coalescer.finish(batch);
+    },
+    ...ROUND,
+  );
   expect(batch.packetCount).toBe(1);
   expect(perBatch / SEGMENTS).toBeLessThan(BYTES_PER_PACKET_MAX);
 });

@@ -1,18 +1,11 @@
 /** The steady state allocates nothing per packet: garbage would be pauses in every flow at once. */
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
+import { bytesAllocatedPerCall } from '../../../src/bench/allocation.ts';
+import { RepeatingSource, SwallowingSink, steadyWaiter } from '../../../src/bench/steady-links.ts';
 import { Counters, createCounterMemory } from '../../../src/dataplane/counters.ts';
 import { Inbound } from '../../../src/dataplane/inbound.ts';
 import { Outbound } from '../../../src/dataplane/outbound.ts';
 import { PathState } from '../../../src/dataplane/path-state.ts';
-import {
-  PacketBatch,
-  type PacketSink,
-  type PacketSource,
-  PieceBatch,
-  SEND_OK,
-} from '../../../src/dataplane/ports.ts';
 import { ForwardingTable } from '../../../src/fib/forwarding-table.ts';
 import { SourceTable } from '../../../src/fib/source-table.ts';
 import { PlainMemory } from '../../../src/io/memory-links.ts';
@@ -20,57 +13,15 @@ import { CONFIG, fromTun, PEER, SELF } from '../../helpers/memory-direction.ts';
 import { ipv4Packet, tcpPacket, udpPacket, W1, W3 } from '../../helpers/packets.ts';
 
 const BATCH = 32;
-const ROUNDS = 1000;
+/** A round: some 35,000 packets. */
+const STEPS = 1000;
+const BYTES_PER_PACKET_MAX = 1;
 
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
-
-/** Gives the same packets again and again, as the kernel would put them into the slots. */
-class RepeatingSource implements PacketSource {
-  readonly batch: PacketBatch;
-  readonly #memory: PlainMemory;
-  readonly #packets: readonly Uint8Array[];
-
-  constructor(memory: PlainMemory, packets: readonly Uint8Array[]) {
-    this.#memory = memory;
-    this.#packets = packets;
-    this.batch = new PacketBatch(memory, packets.length);
-  }
-
-  receive(): number {
-    for (let i = 0; i < this.#packets.length; i++) {
-      const packet = this.#packets[i]!;
-      this.#memory.bytes.set(packet, this.batch.offset[i]!);
-      this.batch.length[i] = packet.length;
-    }
-    this.batch.count = this.#packets.length;
-    return this.batch.count;
-  }
-}
-
-class SwallowingSink implements PacketSink {
-  readonly batch = new PieceBatch(512, 1024);
-  readonly failure = SEND_OK;
-
-  send(from: number): number {
-    return this.batch.packetCount - from;
-  }
-}
-
-/** Bytes of heap per packet: the least of several runs, since compiling and the test's own frame allocate too. */
-function bytesPerPacket(step: () => number, counters: Counters, inPackets: string): number {
-  for (let i = 0; i < ROUNDS; i++) step();
-  let least = Number.POSITIVE_INFINITY;
-  for (let run = 0; run < 12 && least >= 1; run++) {
-    collectGarbage();
-    const packetsBefore = counters.snapshot()[inPackets]!;
-    const before = process.memoryUsage().heapUsed;
-    for (let i = 0; i < ROUNDS; i++) step();
-    const after = process.memoryUsage().heapUsed;
-    console.log(run, (after - before) / (counters.snapshot()[inPackets]! - packetsBefore));
-    least = Math.min(least, Math.abs(after - before) / (counters.snapshot()[inPackets]! - packetsBefore));
-  }
-  return least;
+/** Bytes of heap per packet on the wire; `inPackets` is the counter that tells how many a step is. */
+function bytesPerPacket(step: () => unknown, counters: Counters, inPackets: string): number {
+  step();
+  const packets = counters.snapshot()[inPackets]!;
+  return bytesAllocatedPerCall(step, STEPS, (BYTES_PER_PACKET_MAX * packets) / 2) / packets;
 }
 
 const bytes = (count: number) => Array.from({ length: count }, (_, i) => i & 255);
@@ -85,10 +36,20 @@ test('outbound: single packets and superpackets', () => {
   const table = new ForwardingTable(clock);
   table.replace(CONFIG);
   const sink = new SwallowingSink();
-  const waiter = { wait: () => 0, waitForSink: () => true };
   const paths = new PathState(clock);
-  const outbound = new Outbound({ memory, source, sink, waiter, table, paths, counters, clock });
-  expect(bytesPerPacket(() => outbound.step(), counters, 'outbound_in_device_packets')).toBeLessThan(1);
+  const outbound = new Outbound({
+    memory,
+    source,
+    sink,
+    waiter: steadyWaiter,
+    table,
+    paths,
+    counters,
+    clock,
+  });
+  expect(bytesPerPacket(() => outbound.step(), counters, 'outbound_in_device_packets')).toBeLessThan(
+    BYTES_PER_PACKET_MAX,
+  );
   expect(counters.snapshot().outbound_out_underlay_packets).toBe(
     counters.snapshot().outbound_in_device_packets,
   );
@@ -110,7 +71,9 @@ test('inbound: single packets and runs of a stream', () => {
   table.replace(CONFIG);
   const sink = new SwallowingSink();
   const inbound = new Inbound({ memory, source, sink, table, counters, udpSuperpackets: true });
-  expect(bytesPerPacket(() => inbound.step(), counters, 'inbound_in_underlay_packets')).toBeLessThan(1);
+  expect(bytesPerPacket(() => inbound.step(), counters, 'inbound_in_underlay_packets')).toBeLessThan(
+    BYTES_PER_PACKET_MAX,
+  );
   expect(counters.snapshot().inbound_out_device_packets).toBe(
     counters.snapshot().inbound_in_underlay_packets,
   );

@@ -1,0 +1,92 @@
+/** What is aimed at, as ratios within one run: what the machine can do and how busy it is falls out of them. */
+import type { Figure } from './measure.ts';
+import { type Measurement, median, type Results } from './results.ts';
+
+/** Names of contenders that goals speak of. */
+export const IPIP = 'tortie ipip';
+export const UDP = 'tortie udp';
+export const FAST_PATH = 'tortie fast path';
+/** Where its path is given: `--peer nebula=DIRECTORY`, and the fast path's programs compiled by clang likewise. */
+const NEBULA = 'nebula';
+const CLANG = 'clang';
+
+type Against = (one: Measurement) => boolean;
+const named =
+  (name: string): Against =>
+  ({ contender }) =>
+    contender === name;
+const plainPeers: Against = ({ kind }) => kind === 'plain';
+const batchingPeers: Against = ({ kind, contender }) => kind === 'batching' && contender !== CLANG;
+const allPeers: Against = (one) => plainPeers(one) || batchingPeers(one);
+const withoutOffloads = named('underlay, no offloads');
+
+interface Goal {
+  readonly title: string;
+  readonly figure: Figure;
+  readonly ours: string;
+  readonly against: Against;
+  /** At least so much, for figures that are to be small at most. */
+  readonly first: number;
+  readonly second: number;
+}
+
+const goal = (
+  title: string,
+  figure: Figure,
+  ours: string,
+  against: Against,
+  first: number,
+  second: number,
+): Goal => ({ title, figure, ours, against, first, second });
+
+const GOALS: readonly Goal[] = [
+  goal('TCP, MTU 1500, to the underlay without offloads', 'tcp-1500', IPIP, withoutOffloads, 0.45, 0.75),
+  goal('… to the best plain peer', 'tcp-1500', IPIP, plainPeers, 2.5, 5),
+  goal('… to nebula', 'tcp-1500', IPIP, named(NEBULA), 0.6, 1.1),
+  goal('TCP, MTU 9001, to the underlay without offloads', 'tcp-9001', IPIP, withoutOffloads, 0.45, 0.75),
+  goal('TCP by `udp`, MTU 1500, to kernel VXLAN', 'tcp-1500', UDP, named('kernel VXLAN'), 0.4, 0.6),
+  goal('… to the best plain peer', 'tcp-1500', UDP, plainPeers, 8, 15),
+  goal('… to nebula', 'tcp-1500', UDP, named(NEBULA), 2, 3.5),
+  goal('UDP 64 B, to the best plain peer', 'udp-64', IPIP, plainPeers, 1.3, 3),
+  goal('… to nebula', 'udp-64', IPIP, named(NEBULA), 0.8, 1.5),
+  goal('UDP 64 B by `udp`, to the best plain peer', 'udp-64', UDP, plainPeers, 1.3, 3),
+  goal('round trip, to the best peer', 'ping', IPIP, allPeers, 1.3, 0.6),
+  goal('fast path: TCP, MTU 1500, to the underlay', 'tcp-1500', FAST_PATH, named('underlay'), 0.6, 0.9),
+  goal('… to the same programs compiled by clang', 'tcp-1500', FAST_PATH, named(CLANG), 0.9, 1),
+  goal('… to the best batching peer', 'tcp-1500', FAST_PATH, batchingPeers, 3, 4),
+  goal('fast path: UDP 64 B, to the underlay', 'udp-64', FAST_PATH, named('underlay'), 0.75, 0.95),
+  goal('fast path: flood ping, to the underlay', 'flood', FAST_PATH, named('underlay'), 1.5, 1.2),
+];
+
+export interface Judged {
+  readonly title: string;
+  readonly first: string;
+  readonly second: string;
+  /** Median, least and greatest of the rounds' ratios. */
+  readonly ratio: number;
+  readonly least: number;
+  readonly greatest: number;
+  readonly reached: 'second' | 'first' | 'none';
+}
+
+/** Every goal for which there are measurements. */
+export function judge(results: Results): readonly Judged[] {
+  return GOALS.flatMap(({ title, figure, ours, against, first, second }) => {
+    const ratios = results.ratios(ours, against, figure);
+    if (ratios.length === 0) return [];
+    const ratio = median(ratios);
+    // A smaller second column: what is to be small.
+    const small = second < first;
+    const reaches = (limit: number) => (small ? ratio <= limit : ratio >= limit);
+    const sign = small ? '≤' : '≥';
+    return {
+      title,
+      first: `${sign} ${first}`,
+      second: `${sign} ${second}`,
+      ratio,
+      least: Math.min(...ratios),
+      greatest: Math.max(...ratios),
+      reached: reaches(second) ? 'second' : reaches(first) ? 'first' : 'none',
+    };
+  });
+}

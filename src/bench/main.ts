@@ -1,0 +1,245 @@
+/**
+ * Theory of operation of bench/: what `scripts/bench` runs, to say how fast this is beside what else there is.
+ *
+ *   two-hosts     two zones and the router between, as namespaces; one such cloud for each contender and MTU
+ *   contender     the underlay, with and without offloads, and the kernel's VXLAN;  tortie: ours;  peers: others
+ *   measure       one figure: iperf3 or ping, with a deadline
+ *   results       measurements as lines of JSON, so that several runs make one table;  goals: ratios to reach
+ *   page  plot    the tables of docs/performance.md, and its picture
+ *   profile       where the time goes, by perf;  micro  allocation: the inner loops alone, on memory
+ *   scale         one agent before large clusters (`scripts/bench scale`)
+ *
+ * All contenders are started before the first round and stay. A round measures every figure of each in turn,
+ * every second round in reverse, so that what else the machine does meets all of them alike. Ratios are taken
+ * within a round and then the median: a busy minute spoils one round of all, not one contender in all rounds.
+ *
+ * A contender that does not start or does not answer is a failure in the table, never a missing row.
+ */
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg, release, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { FailedError, TortieError, UsageError } from '../base/errors.ts';
+import { type Contender, kernelVxlan, underlay, underlayWithoutOffloads } from './contender.ts';
+import { FAST_PATH, IPIP, UDP } from './goals.ts';
+import { type Durations, FIGURES, type Figure, measure } from './measure.ts';
+import {
+  circumstancesText,
+  figuresTable,
+  formatNumber,
+  goalsTable,
+  replaceSection,
+  settingsList,
+} from './page.ts';
+import { directoryPeer, fastd, vtun, wireguardGo } from './peers.ts';
+import { plot } from './plot.ts';
+import { appendLine, type Circumstances, Results } from './results.ts';
+import { TortieContender } from './tortie.ts';
+import { TwoHosts } from './two-hosts.ts';
+
+const JUMBO_MTU = 9001;
+const MTU = 1500;
+const FULL: Durations = { tcpSeconds: 4, udpSeconds: 2, pingSeconds: 1 };
+const QUICK: Durations = { tcpSeconds: 2, udpSeconds: 1, pingSeconds: 1 };
+const ROUNDS = 5;
+/** The whole of it; a round that would not end within is not begun. */
+const WHOLE_RUN_MS = 15 * 60_000;
+const PAGE = new URL('../../docs/performance.md', import.meta.url).pathname;
+const PICTURE = new URL('../../docs/performance.svg', import.meta.url).pathname;
+
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    quick: { type: 'boolean', default: false },
+    rounds: { type: 'string' },
+    only: { type: 'string', multiple: true, default: [] },
+    figures: { type: 'string' },
+    peer: { type: 'string', multiple: true, default: [] },
+    results: { type: 'string' },
+    'wireguard-go': { type: 'string' },
+  },
+});
+
+const say = (text: string) => process.stdout.write(`${text}\n`);
+const log = (text: string) => process.stderr.write(`${text}\n`);
+
+/** One contender at one MTU. */
+interface Lane {
+  readonly contender: Contender;
+  readonly hosts: TwoHosts;
+  readonly figures: readonly Figure[];
+  /** What a talks to; else why it could not be started. */
+  target?: string;
+  failure?: string;
+}
+
+function contenders(): readonly Contender[] {
+  const all = [
+    underlay,
+    underlayWithoutOffloads,
+    kernelVxlan,
+    ...(onPath('fastd') ? [fastd] : []),
+    ...(onPath('vtund') ? [vtun] : []),
+    ...(flags['wireguard-go'] ? [wireguardGo(flags['wireguard-go'])] : []),
+    ...flags.peer.map(peerOf),
+    new TortieContender({
+      name: IPIP,
+      flags: ['--transport', 'ipip', '--fast-path', 'off'],
+      figures: FIGURES,
+    }),
+    new TortieContender({ name: UDP, flags: ['--transport', 'udp', '--fast-path', 'off'], figures: FIGURES }),
+    new TortieContender({ name: FAST_PATH, flags: ['--transport', 'ipip', '--fast-path', 'ebpf'] }),
+  ];
+  if (flags.only.length === 0) return all;
+  const unknown = flags.only.filter((name) => !all.some((one) => one.name === name));
+  if (unknown.length > 0)
+    throw new UsageError(
+      `--only ${unknown.join(', ')}: expected any of ${all.map((one) => one.name).join(', ')}`,
+    );
+  return all.filter(({ name }) => flags.only.includes(name));
+}
+
+function onPath(program: string): boolean {
+  return (process.env.PATH ?? '').split(':').some((directory) => existsSync(join(directory, program)));
+}
+
+function peerOf(text: string): Contender {
+  const match = /^([\w.-]+)=(.+)$/.exec(text);
+  if (!match) throw new UsageError(`--peer ${text}: expected NAME=DIRECTORY`);
+  return directoryPeer(match[1]!, match[2]!);
+}
+
+function wantedFigures(): readonly Figure[] {
+  if (!flags.figures) return FIGURES;
+  const names = flags.figures.split(',');
+  const figures = FIGURES.filter((figure) => names.includes(figure));
+  if (figures.length !== names.length)
+    throw new UsageError(`--figures ${flags.figures}: expected any of ${FIGURES.join(',')}`);
+  return figures;
+}
+
+/** The figures of a contender that are measured at this MTU. */
+function figuresAt(contender: Contender, mtu: number): readonly Figure[] {
+  const wanted = wantedFigures();
+  return contender.figures.filter(
+    (figure) => wanted.includes(figure) && (figure === 'tcp-9001') === (mtu === JUMBO_MTU),
+  );
+}
+
+function lanes(): Lane[] {
+  return contenders().flatMap((contender, i) =>
+    [MTU, JUMBO_MTU].flatMap((mtu) => {
+      const figures = figuresAt(contender, mtu);
+      if (figures.length === 0) return [];
+      return [{ contender, hosts: new TwoHosts(`${i}${mtu === MTU ? '' : 'j'}`, mtu), figures }];
+    }),
+  );
+}
+
+async function startLane(lane: Lane): Promise<void> {
+  try {
+    await lane.hosts.up();
+    lane.target = await lane.contender.start(lane.hosts);
+  } catch (error) {
+    lane.failure = error instanceof Error ? error.message : String(error);
+    log(`${lane.contender.name}: ${lane.failure}`);
+  }
+}
+
+function circumstances(round: string, times: Durations): Circumstances {
+  return {
+    round,
+    at: new Date().toISOString(),
+    kernel: release(),
+    processor: cpus()[0]?.model.trim() ?? 'unknown processor',
+    cores: cpus().length,
+    node: process.versions.node,
+    load: loadavg()[0]!,
+    tcpSeconds: times.tcpSeconds,
+  };
+}
+
+async function measureLane(lane: Lane, round: string, times: Durations, file: string): Promise<void> {
+  const { name: contender, kind, settings } = lane.contender;
+  for (const figure of lane.figures) {
+    const common = { round, contender, kind, settings, figure };
+    try {
+      if (!lane.target) throw new FailedError('ERR_BENCH', lane.failure ?? 'not started');
+      const outcome = await measure(lane.hosts, lane.target, figure, times);
+      appendLine(file, { ...common, ...outcome });
+      log(`  ${contender}: ${figure} ${formatNumber(outcome.value)}`);
+    } catch (error) {
+      const failure = error instanceof Error ? error.message : String(error);
+      appendLine(file, { ...common, value: null, failure });
+      log(`  ${contender}: ${figure} failed: ${failure}`);
+    }
+  }
+}
+
+async function runRounds(all: readonly Lane[], file: string): Promise<void> {
+  const times = flags.quick ? QUICK : FULL;
+  const rounds = Number(flags.rounds ?? (flags.quick ? 1 : ROUNDS));
+  const began = Date.now();
+  for (const lane of all) await startLane(lane);
+  let longest = 0;
+  for (let i = 0; i < rounds; i++) {
+    if (Date.now() - began + longest > WHOLE_RUN_MS) {
+      log(`round ${i + 1} of ${rounds} would end after ${WHOLE_RUN_MS / 60_000} minutes: left out`);
+      break;
+    }
+    const roundBegan = Date.now();
+    const round = `${new Date().toISOString()}-${process.pid}-${i}`;
+    log(`round ${i + 1} of ${rounds}`);
+    appendLine(file, circumstances(round, times));
+    for (const lane of i % 2 === 0 ? all : [...all].reverse()) await measureLane(lane, round, times, file);
+    longest = Math.max(longest, Date.now() - roundBegan);
+  }
+}
+
+function report(results: Results): string {
+  return [circumstancesText(results), figuresTable(results), goalsTable(results), settingsList(results)].join(
+    '\n\n',
+  );
+}
+
+async function compare(): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'tortie-bench-'));
+  const file = flags.results ?? join(directory, 'results.jsonl');
+  const all = lanes();
+  const close = async () => {
+    for (const lane of all) {
+      await lane.hosts.close();
+      lane.contender.remove?.();
+    }
+    rmSync(directory, { recursive: true, force: true });
+  };
+  // Where somebody ends the run early, nothing stays behind.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => void close().then(() => process.exit(1)));
+  try {
+    await runRounds(all, file);
+    say(report(Results.read([file])));
+  } finally {
+    await close();
+  }
+}
+
+/** Writes the tables of the page, and its picture, from results that were kept. */
+function writePage(files: readonly string[]): void {
+  if (files.length === 0) throw new UsageError('page RESULTS…: expected files that --results wrote');
+  const results = Results.read(files);
+  replaceSection(PAGE, 'figures', [circumstancesText(results), figuresTable(results)].join('\n\n'));
+  replaceSection(PAGE, 'ratios', goalsTable(results));
+  replaceSection(PAGE, 'settings', settingsList(results));
+  writeFileSync(PICTURE, plot(results));
+}
+
+try {
+  if (positionals[0] === 'page') writePage(positionals.slice(1));
+  else if (positionals.length === 0) await compare();
+  else throw new UsageError(`${positionals.join(' ')}: expected nothing, or page RESULTS…`);
+} catch (error) {
+  if (!(error instanceof TortieError)) throw error;
+  log(error.message);
+  process.exitCode = error.exitCode;
+}

@@ -1,0 +1,99 @@
+/** Tortie as `tortie tunnel run` starts it: the data plane of `node run`, without a datastore. */
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { askUnix } from '../agent/http.ts';
+import { tunnelSocketPath } from '../agent/tunnel-options.ts';
+import type { TunnelStatus } from '../agent/tunnel-status.ts';
+import { poll, systemClock } from '../base/clock.ts';
+import { FailedError } from '../base/errors.ts';
+import { answered, type Contender, TUNNEL_FIGURES } from './contender.ts';
+import type { Figure } from './measure.ts';
+import { type Background, HOSTS, type Host, other, type TwoHosts, UNDERLAY } from './two-hosts.ts';
+
+const MAIN = new URL('../cli/main.js', import.meta.url).pathname;
+const DEVICE = 'tunl0';
+const START_MS = 20_000;
+const POLL_MS = 50;
+
+/** As Calico would have it: a block for each host, of which the first address is its tunnel address. */
+const BLOCK: Readonly<Record<Host, string>> = { a: '192.168.1.0/26', b: '192.168.2.0/26' };
+const TUNNEL_ADDRESS: Readonly<Record<Host, string>> = { a: '192.168.1.0', b: '192.168.2.0' };
+
+export interface TortieWay {
+  readonly name: string;
+  /** Flags of `tunnel run`, beside --local. */
+  readonly flags: readonly string[];
+  readonly figures?: readonly Figure[];
+  /** Options of Node.js, for profiles. */
+  readonly nodeOptions?: string;
+}
+
+/** The agents of one contender: their status, and their processes. */
+export class TortieContender implements Contender {
+  readonly name: string;
+  readonly kind = 'tortie';
+  readonly settings: string;
+  readonly figures: readonly Figure[];
+  readonly processes: Partial<Record<Host, Background>> = {};
+  readonly #way: TortieWay;
+  readonly #directory = mkdtempSync(join(tmpdir(), 'tortie-bench-'));
+
+  constructor(way: TortieWay) {
+    this.#way = way;
+    this.name = way.name;
+    this.settings = `\`tortie tunnel run --local ADDRESS ${way.flags.join(' ')}\``;
+    this.figures = way.figures ?? TUNNEL_FIGURES;
+  }
+
+  async start(hosts: TwoHosts): Promise<string> {
+    const running: Background[] = [];
+    for (const host of HOSTS) {
+      mkdirSync(this.#runDirectory(host, hosts.mtu), { recursive: true });
+      const flags = ['--local', UNDERLAY[host], '--log-level', 'warn', ...this.#way.flags];
+      const agent = hosts.start(host, [process.execPath, MAIN, 'tunnel', 'run', ...flags], {
+        TORTIE_RUN_DIR: this.#runDirectory(host, hosts.mtu),
+        ...(this.#way.nodeOptions ? { NODE_OPTIONS: this.#way.nodeOptions } : {}),
+      });
+      this.processes[host] = agent;
+      running.push(agent);
+    }
+    for (const host of HOSTS) {
+      await this.#until(host, hosts.mtu, (status) => status.state === 'running');
+      const peer = other(host);
+      await hosts.ip(
+        host,
+        `addr replace ${TUNNEL_ADDRESS[host]}/32 dev ${DEVICE}`,
+        `link set ${DEVICE} up`,
+        `route replace ${BLOCK[peer]} via ${UNDERLAY[peer]} dev ${DEVICE} onlink`,
+      );
+      await this.#until(host, hosts.mtu, (status) => status.entries === 1);
+    }
+    return answered(hosts, TUNNEL_ADDRESS.b, running);
+  }
+
+  async status(host: Host, mtu: number): Promise<TunnelStatus | null> {
+    const socket = tunnelSocketPath(this.#runDirectory(host, mtu), DEVICE);
+    return JSON.parse((await askUnix(socket, '/v1/status')) ?? 'null') as TunnelStatus | null;
+  }
+
+  remove(): void {
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  #runDirectory(host: Host, mtu: number): string {
+    return join(this.#directory, `${host}-${mtu}`);
+  }
+
+  async #until(host: Host, mtu: number, wanted: (status: TunnelStatus) => boolean): Promise<void> {
+    const agent = this.processes[host]!;
+    const probe = async () => {
+      if (agent.process.exitCode !== null)
+        throw new FailedError('ERR_BENCH', `tortie: ${agent.log().trim()}`);
+      const status = await this.status(host, mtu).catch(() => null);
+      return status && wanted(status) ? true : undefined;
+    };
+    if (!(await poll(systemClock, START_MS, POLL_MS, probe)))
+      throw new FailedError('ERR_BENCH', `tortie is not ready within ${START_MS} ms: ${agent.log().trim()}`);
+  }
+}
