@@ -20,6 +20,7 @@ import { cpus, loadavg, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { FailedError, TortieError, UsageError } from '../base/errors.ts';
+import { installedFile } from '../base/installation.ts';
 import { type Contender, kernelVxlan, underlay, underlayWithoutOffloads } from './contender.ts';
 import { FAST_PATH, IPIP, UDP } from './goals.ts';
 import { type Durations, FIGURES, type Figure, measure } from './measure.ts';
@@ -44,8 +45,8 @@ const QUICK: Durations = { tcpSeconds: 2, udpSeconds: 1, pingSeconds: 1 };
 const ROUNDS = 5;
 /** The whole of it; a round that would not end within is not begun. */
 const WHOLE_RUN_MS = 15 * 60_000;
-const PAGE = new URL('../../docs/performance.md', import.meta.url).pathname;
-const PICTURE = new URL('../../docs/performance.svg', import.meta.url).pathname;
+const PAGE = installedFile('docs/performance.md').pathname;
+const PICTURE = installedFile('docs/performance.svg').pathname;
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,

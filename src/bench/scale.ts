@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { askUnix } from '../agent/http.ts';
 import { type Clock, poll, systemClock } from '../base/clock.ts';
 import { FailedError } from '../base/errors.ts';
+import { installedFile } from '../base/installation.ts';
 import { openCapture } from '../io/capture.ts';
 import { formatIpv4, type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
 import { blockKey } from '../model/keys.ts';
@@ -29,7 +30,7 @@ import {
   type ScaleCluster,
 } from './scale-cluster.ts';
 
-const MAIN = new URL('../cli/main.js', import.meta.url).pathname;
+const MAIN = installedFile('dist/cli/main.js').pathname;
 /** 100, 2,000 and 20,000 blocks. */
 const SIZES: readonly ScaleCluster[] = [
   { nodes: 25, blocksPerNode: 4 },

@@ -7,11 +7,12 @@ import { tunnelSocketPath } from '../agent/tunnel-options.ts';
 import type { TunnelStatus } from '../agent/tunnel-status.ts';
 import { poll, systemClock } from '../base/clock.ts';
 import { FailedError } from '../base/errors.ts';
+import { installedFile } from '../base/installation.ts';
 import { answered, type Contender, TUNNEL_FIGURES } from './contender.ts';
 import type { Figure } from './measure.ts';
 import { type Background, HOSTS, type Host, other, type TwoHosts, UNDERLAY } from './two-hosts.ts';
 
-const MAIN = new URL('../cli/main.js', import.meta.url).pathname;
+const MAIN = installedFile('dist/cli/main.js').pathname;
 const DEVICE = 'tunl0';
 const START_MS = 20_000;
 const POLL_MS = 50;
