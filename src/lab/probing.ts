@@ -8,10 +8,10 @@ import { FailedError } from '../base/errors.ts';
 import { type Capture, openCapture } from '../io/capture.ts';
 import { openProbe, type Probe } from '../io/probe.ts';
 import { HOST_INTERFACE } from './host-plan.ts';
-import { namespaceName, namespacePath } from './names.ts';
 import type { Flow, Place, Seen } from './observed.ts';
+import type { LabPlaces, PortPlace } from './places.ts';
 import { readFrame, tokenPayload } from './sighting.ts';
-import { FABRIC, INTERNET, type Topology } from './topology.ts';
+import { INTERNET, type Topology } from './topology.ts';
 
 /** How often the sockets are read; the captures carry the kernel's own timestamps. */
 const READ_INTERVAL_MS = 4;
@@ -23,27 +23,24 @@ export interface Instruments {
   close(): void;
 }
 
-export function openInstruments(topology: Topology): Instruments {
-  const namespace = (host: string) => namespacePath(namespaceName(topology.name, host));
-  const places: { place: Place; host: string; device: string }[] = [
+export function openInstruments(topology: Topology, places: LabPlaces): Instruments {
+  const listening: { place: Place; at: PortPlace }[] = [
     ...topology.nodes.map(({ name }) => ({
       place: { type: 'fabric-port', node: name } as const,
-      host: FABRIC,
-      device: name,
+      at: places.port(name),
     })),
     ...[...topology.workloads.map(({ name }) => name), INTERNET].map((host) => ({
       place: { type: 'host', host } as const,
-      host,
-      device: HOST_INTERFACE,
+      at: { netnsPath: places.namespace(host), interface: HOST_INTERFACE },
     })),
   ];
-  const captures = places.flatMap(({ place, host, device }) => {
-    const capture = present(() => openCapture({ netnsPath: namespace(host), interface: device }));
+  const captures = listening.flatMap(({ place, at }) => {
+    const capture = present(() => openCapture(at));
     return capture ? [{ place, capture }] : [];
   });
   const probes = new Map<string, Probe>();
   for (const { name } of topology.workloads) {
-    const probe = present(() => openProbe({ netnsPath: namespace(name) }));
+    const probe = present(() => openProbe({ netnsPath: places.namespace(name) }));
     if (probe) probes.set(name, probe);
   }
   return {

@@ -21,6 +21,7 @@ import {
   type ResourceFacts,
 } from './expected.ts';
 import { type Flow, type ObservedFlow, observeFlow, type Seen } from './observed.ts';
+import { type LabPlaces, labPlaces } from './places.ts';
 import { type Instruments, openInstruments, runRound } from './probing.ts';
 import { INTERNET, INTERNET_HOST, type Topology } from './topology.ts';
 import { workloadAddresses } from './workloads.ts';
@@ -86,8 +87,9 @@ export async function verifyLab(
   topology: Topology,
   store: Datastore,
   { clock, random }: { clock: Clock; random: Random },
+  places: LabPlaces = labPlaces(topology),
 ): Promise<Verification> {
-  const instruments = openInstruments(topology);
+  const instruments = openInstruments(topology, places);
   try {
     const end = clock.monotonicMs() + VERIFY_DEADLINE_MS;
     for (;;) {

@@ -159,20 +159,22 @@ function addVerify(command: Command): void {
     )
     .argument('[name]', 'as --lab')
     .option(...LAB_OPTION)
+    .option(
+      '--containers <file>',
+      'the hosts of this topology file are containers of this machine (docker-compose.yml), its datastore that of the environment',
+    )
     .option('--json', 'as JSON')
     .action(
-      handler(async (name: string | undefined, options: { lab?: string; json?: true }) => {
-        const { labsDirectory: directory } = context();
-        const lab = selected(name ?? options.lab);
-        const { topology, record } = requireLab(directory, lab);
+      handler(async (name: string | undefined, options: VerifyOptions) => {
+        const { topology, places, datastore } = options.containers
+          ? await inContainers(options.containers)
+          : inLab(selected(name ?? options.lab));
         const { verifyLab } = await import('../../lab/verify.ts');
         const { openDatastore } = await import('../../store/open.ts');
-        const store = await openDatastore({
-          datastore: labDatastore(labPaths(directory, lab), record),
-          env: process.env,
-        });
+        const store = await openDatastore({ datastore, env: process.env });
         try {
-          const { result } = await verifyLab(topology, store, { clock: systemClock, random: systemRandom });
+          const tools = { clock: systemClock, random: systemRandom };
+          const { result } = await verifyLab(topology, store, tools, places);
           const { renderVerify } = await import('../../lab/verify-table.ts');
           process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : renderVerify(topology, result));
           return result.ok ? 0 : 1;
@@ -181,6 +183,24 @@ function addVerify(command: Command): void {
         }
       }),
     );
+}
+
+interface VerifyOptions {
+  readonly lab?: string;
+  readonly containers?: string;
+  readonly json?: true;
+}
+
+function inLab(lab: string) {
+  const { labsDirectory: directory } = context();
+  const { topology, record } = requireLab(directory, lab);
+  return { topology, places: undefined, datastore: labDatastore(labPaths(directory, lab), record) };
+}
+
+async function inContainers(file: string) {
+  const { topology } = loadTopology(file, undefined);
+  const { containerPlaces } = await import('../../lab/containers.ts');
+  return { topology, places: await containerPlaces(topology, context().progress), datastore: undefined };
 }
 
 function addCapture(command: Command): void {
