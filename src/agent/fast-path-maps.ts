@@ -13,24 +13,25 @@ import {
   totalCells,
 } from '../ebpf/layout.ts';
 import { verifierError } from '../ebpf/verifier-error.ts';
-import { type Bpf, ProgramRefused } from '../io/bpf.ts';
+import { type Bpf, type MapDefinition, ProgramRefused } from '../io/bpf.ts';
 import { systemCalls } from '../io/libc.ts';
+import type { Pins } from './fast-path-pins.ts';
 
 export class FastPathMaps implements MapWriter {
   readonly #bpf: Bpf;
-  readonly #descriptors: Record<MapName, number>;
+  readonly #descriptors: Descriptors;
   readonly #cpus = possibleCpus();
 
-  constructor(bpf: Bpf) {
+  /** Whether these are the maps of the process before us, with what it laid. */
+  readonly adopted: boolean;
+
+  constructor(bpf: Bpf, pins: Pins | null = null) {
     this.#bpf = bpf;
-    const descriptors: Partial<Record<MapName, number>> = {};
-    try {
-      for (const name of MAP_NAMES) descriptors[name] = bpf.createMap(name, MAPS[name]);
-    } catch (error) {
-      for (const descriptor of Object.values(descriptors)) systemCalls().close(descriptor);
-      throw error;
-    }
-    this.#descriptors = descriptors as Record<MapName, number>;
+    const left = pins && pinnedMaps(bpf, pins);
+    this.adopted = left !== null;
+    // Programs over maps that we do not know must not go on.
+    if (!left) pins?.clear();
+    this.#descriptors = left ?? makeMaps(bpf, pins);
   }
 
   /** Loads a program over these maps. @throws FailedError that names the source line which the verifier refused */
@@ -53,12 +54,11 @@ export class FastPathMaps implements MapWriter {
 
   startCounters(key: Uint8Array): void {
     const { valueBytes } = MAPS.peer_counters;
-    this.#bpf.update(this.#descriptors.peer_counters, key, new Uint8Array(valueBytes * this.#cpus));
+    this.#bpf.insert(this.#descriptors.peer_counters, key, new Uint8Array(valueBytes * this.#cpus));
   }
 
-  has(map: MapName, key: Uint8Array): boolean {
-    const bytes = MAPS[map].valueBytes * (MAPS[map].perCpu ? this.#cpus : 1);
-    return this.#bpf.lookUp(this.#descriptors[map], key, bytes) !== undefined;
+  keys(map: MapName): Uint8Array[] {
+    return this.#bpf.keys(this.#descriptors[map], MAPS[map].keyBytes);
   }
 
   isEmpty(map: MapName): boolean {
@@ -77,12 +77,51 @@ export class FastPathMaps implements MapWriter {
   }
 
   close(): void {
-    for (const descriptor of Object.values(this.#descriptors)) systemCalls().close(descriptor);
+    closeAll(this.#descriptors);
   }
 
   #read(map: MapName, key: Uint8Array): Uint8Array | undefined {
     return this.#bpf.lookUp(this.#descriptors[map], key, MAPS[map].valueBytes * this.#cpus);
   }
+}
+
+type Descriptors = Record<MapName, number>;
+
+/** All or none. */
+function makeMaps(bpf: Bpf, pins: Pins | null): Descriptors {
+  const made: Partial<Descriptors> = {};
+  try {
+    for (const name of MAP_NAMES) {
+      made[name] = bpf.createMap(name, MAPS[name]);
+      if (pins) bpf.pin(made[name], pins.path(`map-${name}`));
+    }
+  } catch (error) {
+    closeAll(made);
+    pins?.clear();
+    throw error;
+  }
+  return made as Descriptors;
+}
+
+/** null where one is missing or has another shape. */
+function pinnedMaps(bpf: Bpf, pins: Pins): Descriptors | null {
+  const found: Partial<Descriptors> = {};
+  for (const name of MAP_NAMES) {
+    const descriptor = bpf.pinned(pins.path(`map-${name}`));
+    if (descriptor !== undefined) found[name] = descriptor;
+    if (descriptor !== undefined && hasShape(bpf.shapeOf(descriptor), MAPS[name])) continue;
+    closeAll(found);
+    return null;
+  }
+  return found as Descriptors;
+}
+
+function hasShape(is: Omit<MapDefinition, 'flags'>, wanted: MapDefinition): boolean {
+  return (['kind', 'keyBytes', 'valueBytes', 'maxEntries'] as const).every((key) => is[key] === wanted[key]);
+}
+
+function closeAll(descriptors: Partial<Descriptors>): void {
+  for (const descriptor of Object.values(descriptors)) systemCalls().close(descriptor);
 }
 
 /** Per-CPU values have a part for each CPU that there could ever be: `0-3`, or `0`. */

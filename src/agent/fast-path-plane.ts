@@ -15,8 +15,10 @@ import {
   reasonsOf,
 } from '../ebpf/layout.ts';
 import { type OuterFirewall, readOuterFirewall } from '../host/outer-firewall.ts';
+import { inNetworkNamespace } from '../io/netns.ts';
 import type { DataPlane, PeerCounters } from './data-plane.ts';
 import { type FastPath, startFastPath } from './fast-path.ts';
+import { pinDirectory, pinRoot, removePins } from './fast-path-pins.ts';
 import {
   FAST_DIRECTIONS,
   FAST_PATH_OFF,
@@ -41,10 +43,20 @@ export async function withFastPath(
     readonly logger: Logger;
     readonly networkNamespace?: string;
     readonly firewall?: (legacyTables: string) => Promise<OuterFirewall>;
+    /** Whether it goes on when the process is gone; what is pinned for the device and not asked for is taken away. */
+    readonly pin?: boolean;
+    readonly pinRoot?: string;
   },
 ): Promise<FastDataPlane> {
-  const { mode, logger } = options;
-  if (mode === 'off') return withoutFastPath(plane, FAST_PATH_OFF);
+  const { mode, logger, networkNamespace } = options;
+  const enter = <T>(fn: () => T): T =>
+    networkNamespace === undefined ? fn() : inNetworkNamespace(networkNamespace, fn);
+  const root = options.pinRoot ?? pinRoot(process.env);
+  const unpin = () => removePins(enter(() => pinDirectory(root, plane.device.name)));
+  if (mode === 'off') {
+    unpin();
+    return withoutFastPath(plane, FAST_PATH_OFF);
+  }
   try {
     if (options.transport === 'udp')
       throw new UnavailableError('ERR_EBPF', 'the fast path carries protocol 4 only, not the udp transport', {
@@ -59,11 +71,14 @@ export async function withFastPath(
         ((legacyTables) => readOuterFirewall({ legacyTables, tunnelDevice: plane.device.name })),
       icmpErrors: () => plane.counters().outbound_note_icmp_errors_packets ?? 0,
       pathMtus: () => plane.peers(),
-      ...(options.networkNamespace === undefined ? {} : { networkNamespace: options.networkNamespace }),
+      enter,
+      pinRoot: root,
+      pin: options.pin ?? false,
     });
     return new CombinedDataPlane(plane, fast);
   } catch (error) {
     const why = (error as Error).message;
+    unpin();
     if (mode === 'ebpf') {
       await plane.stop();
       throw error instanceof UnavailableError

@@ -4,8 +4,11 @@
  * Theory of operation. `withFastPath` puts it in front of a data plane, as one sink, one set of counters. Egress of
  * the tunnel device has the outbound program; every Ethernet device that holds one of our outer addresses has the
  * inbound one. Each direction is on or off by a word in `settings`; off, or with the program gone, all packets take
- * the slow path, which is complete. So nothing here is allowed to end the agent: what fails turns the fast path off,
- * with the reason in the log and the status. Links are not pinned: they die with the process.
+ * the slow path, which is complete. So nothing here is allowed to end the agent: what fails, or is undone by others,
+ * turns the fast path off, with the reason in the log and the status, and is mended at the next look (fast-path-mending).
+ *
+ * Maps and links die with the process unless they are pinned (fast-path-pins). Then the next process finds them at work,
+ * leaves them alone until its first configuration, writes what differs, and exchanges the programs on their links.
  *
  * What has no notification that we could wait for is looked at every TICK_MS (sockets are read empty) or CHECK_MS.
  */
@@ -21,14 +24,16 @@ import type { ForwardingChange, ForwardingConfig } from '../fib/forwarding-confi
 import type { OuterFirewall } from '../host/outer-firewall.ts';
 import { Bpf, TCX_EGRESS, TCX_INGRESS } from '../io/bpf.ts';
 import { systemCalls } from '../io/libc.ts';
-import { inNetworkNamespace } from '../io/netns.ts';
 import { openRouteLookup } from '../io/route-lookup.ts';
 import { openFirewallSocket, openRouteSocket, type RouteSocket } from '../io/route-socket.ts';
 import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
 import { decodeNetlink, type NetlinkMessage } from '../wire/rtnetlink.ts';
+import { Hooks, pinName } from './fast-path-hooks.ts';
 import { FastPathMaps } from './fast-path-maps.ts';
+import { Mending } from './fast-path-mending.ts';
 import { PathMtuFollower } from './fast-path-mtu.ts';
-import type { FastDirection, FastPathState } from './fast-path-state.ts';
+import { Pins, pinDirectory, removePins } from './fast-path-pins.ts';
+import { FAST_DIRECTIONS, type FastDirection, type FastPathState } from './fast-path-state.ts';
 
 const TICK_MS = 100;
 const CHECK_MS = 1000;
@@ -46,20 +51,16 @@ export interface FastPathOptions {
   /** What the slow path learned from ICMP: how many errors it heard, and the path MTUs. */
   readonly icmpErrors: () => number;
   readonly pathMtus: () => readonly { readonly address: Ipv4; readonly pathMtu: number | null }[];
-  readonly networkNamespace?: string;
-}
-
-interface Hook {
-  readonly name: string;
-  readonly index: number;
-  readonly link: number;
+  /** Leads into the device's namespace. */
+  readonly enter: <T>(fn: () => T) => T;
+  /** Where maps and links are pinned, or were: a directory for all devices. */
+  readonly pinRoot: string;
+  readonly pin: boolean;
 }
 
 /** @throws UnavailableError where it cannot run, or in mode `ebpf` may not */
 export async function startFastPath(options: FastPathOptions): Promise<FastPath> {
-  const enter = <T>(fn: () => T): T =>
-    options.networkNamespace === undefined ? fn() : inNetworkNamespace(options.networkNamespace, fn);
-  const firewall = await options.firewall(legacyTables(enter));
+  const firewall = await options.firewall(legacyTables(options.enter));
   const chain = firewall.outbound ?? firewall.inbound;
   if (options.mode === 'ebpf' && chain !== null)
     throw new UnavailableError(
@@ -69,7 +70,7 @@ export async function startFastPath(options: FastPathOptions): Promise<FastPath>
         hint: 'use --fast-path auto, which leaves that direction to the slow path, or take the chain away',
       },
     );
-  return new FastPath(options, enter, firewall);
+  return new FastPath(options, firewall);
 }
 
 function legacyTables(enter: <T>(fn: () => T) => T): string {
@@ -93,11 +94,12 @@ export class FastPath {
   readonly #routes: RouteSocket;
   readonly #rules: RouteSocket;
   readonly #programs: Record<FastDirection, number>;
-  #egress: Hook | null;
-  #ingress: Hook[] = [];
+  readonly #hooks: Hooks;
+  /** Writes to the maps that failed are made again with all others, when it is mended. */
+  readonly #mending: Mending;
   #firewall: OuterFirewall;
-  /** Why a direction is over for good: taken off behind our back, or an error. */
-  readonly #ended: Record<FastDirection, string | null> = { outbound: null, inbound: null };
+  /** Before the first configuration, what the process before us has laid stays as it is. */
+  #isConfigured = false;
   #said = '';
   #ticks = 0;
   #judging = false;
@@ -106,11 +108,13 @@ export class FastPath {
   #judgeAgainAt = 0;
   readonly #timer: NodeJS.Timeout;
 
-  constructor(options: FastPathOptions, enter: <T>(fn: () => T) => T, firewall: OuterFirewall) {
+  constructor(options: FastPathOptions, firewall: OuterFirewall) {
+    const { enter } = options;
     this.#options = options;
     this.#enter = enter;
     this.#firewall = firewall;
-    this.maps = new FastPathMaps(this.#bpf);
+    const pins = pinsOf(options);
+    this.maps = new FastPathMaps(this.#bpf, pins);
     const opened: { close(): void }[] = [this.maps];
     try {
       this.#ways = enter(openRouteLookup);
@@ -123,26 +127,33 @@ export class FastPath {
         outbound: this.maps.load(outboundProgram(), TCX_EGRESS),
         inbound: this.maps.load(inboundProgram(), TCX_INGRESS),
       };
-      this.#egress = this.#hang('outbound', options.device);
+      this.#hooks = new Hooks(this.#bpf, this.#programs, enter, pins);
+      this.#hooks.hang('outbound', options.device);
     } catch (error) {
       for (const part of opened) part.close();
       throw error;
     }
-    this.#tables = new FastTables(this.maps, (peer) => this.#ways.wayTo(peer));
+    this.#mending = new Mending(this.maps);
+    this.#tables = new FastTables(this.#mending.writer, (peer) => this.#ways.wayTo(peer));
     this.#pathMtus = new PathMtuFollower(options, (address, mtu) => this.#tables.setPathMtu(address, mtu));
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     this.#timer.unref();
-    this.#settle();
+    // What others have left is not to run against the firewall.
+    if (!this.maps.adopted || firewall.outbound !== null || firewall.inbound !== null) this.#settle();
   }
 
   replace(config: ForwardingConfig): void {
-    this.#lay(() => this.#tables.replace(config));
+    const isFirst = !this.#isConfigured;
+    this.#tables.replace(config);
+    this.#isConfigured = true;
+    if (isFirst && this.maps.adopted) this.#tables.sweep();
+    this.#settle();
+    if (isFirst) this.#hooks.sweepPins();
   }
 
   change(change: ForwardingChange): void {
-    this.#lay(() => {
-      for (const operation of change.operations) this.#tables.apply(operation);
-    });
+    for (const operation of change.operations) this.#tables.apply(operation);
+    this.#settle();
   }
 
   state(): FastPathState {
@@ -151,35 +162,19 @@ export class FastPath {
 
   stop(): void {
     clearInterval(this.#timer);
-    const { close } = systemCalls();
-    for (const hook of [...this.#ingress, ...(this.#egress ? [this.#egress] : [])]) close(hook.link);
-    for (const program of Object.values(this.#programs)) close(program);
+    this.#hooks.close();
+    for (const program of Object.values(this.#programs)) systemCalls().close(program);
     for (const part of [this.#routes, this.#rules, this.#ways, this.maps]) part.close();
   }
 
-  /** A failure ends the fast path, never the agent: what lies in the maps may be half of a change. */
-  #lay(write: () => void): void {
-    try {
-      write();
-    } catch (error) {
-      this.#end(`writing its maps failed: ${(error as Error).message}`);
-    }
-    this.#settle();
-  }
-
-  #end(why: string): void {
-    this.#ended.outbound ??= why;
-    this.#ended.inbound ??= why;
-  }
-
   #obstacle(direction: FastDirection): string | null {
-    const ended = this.#ended[direction];
-    if (ended !== null) return ended;
+    const broken = this.#mending.why(direction);
+    if (broken !== null) return broken;
     const chain = this.#firewall[direction];
     if (chain !== null) return `the firewall's chain ${chain} has a say about it`;
     if (direction === 'outbound') return this.#tables.outerSource === null ? 'no outer source is set' : null;
     if (this.#tables.locals.length === 0) return 'no outer address of ours is set';
-    return this.#ingress.length === 0 ? 'no Ethernet device holds our outer address' : null;
+    return this.#hooks.has('inbound') ? null : 'no Ethernet device holds our outer address';
   }
 
   /** Brings devices and settings up to what is known now, and says what has changed. */
@@ -195,7 +190,7 @@ export class FastPath {
       const source = addressBytes(this.#tables.outerSource ?? 0);
       this.maps.set('settings', numberBytes(0), Uint8Array.from([...source, ...settings]));
     } catch (error) {
-      this.#end(`its maps or devices cannot be reached: ${(error as Error).message}`);
+      this.#mending.note(`its maps or devices cannot be reached: ${(error as Error).message}`);
     }
     this.#say();
   }
@@ -205,17 +200,14 @@ export class FastPath {
     const said = JSON.stringify(state);
     if (said === this.#said) return;
     this.#said = said;
-    for (const direction of ['outbound', 'inbound'] as const)
-      this.#options.logger.info(
+    for (const direction of FAST_DIRECTIONS) {
+      const why = state[direction];
+      const level = this.#mending.why(direction) === null ? 'info' : 'warn';
+      this.#options.logger[level](
         { direction },
-        state[direction] === null ? 'the fast path runs' : `the slow path carries all: ${state[direction]}`,
+        why === null ? 'the fast path runs' : `the slow path carries all: ${why}`,
       );
-  }
-
-  #hang(direction: FastDirection, device: { readonly name: string; readonly index: number }): Hook {
-    const type = direction === 'outbound' ? TCX_EGRESS : TCX_INGRESS;
-    const link = this.#enter(() => this.#bpf.attach(this.#programs[direction], device.index, type));
-    return { name: device.name, index: device.index, link };
+    }
   }
 
   /** Ethernet devices that hold one of our outer addresses get the inbound program. */
@@ -226,15 +218,13 @@ export class FastPath {
         .filter(([, addresses]) => addresses?.some((a) => ours.has(a.address) && a.mac !== L3_DEVICE))
         .map(([name]) => ({ name, index: systemCalls().ifNameToIndex(name) })),
     );
-    for (const device of devices)
-      if (device.index > 0 && !this.#ingress.some((hook) => hook.index === device.index))
-        this.#ingress.push(this.#hang('inbound', device));
+    for (const device of devices) if (device.index > 0) this.#hooks.hang('inbound', device);
   }
 
   #tick(): void {
     this.#ticks++;
     try {
-      if (drained(this.#routes, concernsUnderlay)) {
+      if (drained(this.#routes, concernsUnderlay) && this.#isConfigured) {
         this.#tables.followRoutes();
         this.#settle();
       }
@@ -243,7 +233,7 @@ export class FastPath {
       this.#pathMtus.tick(performance.now());
       if (this.#ticks % (CHECK_MS / TICK_MS) === 0) this.#check();
     } catch (error) {
-      this.#end((error as Error).message);
+      this.#mending.note((error as Error).message);
       this.#settle();
     }
   }
@@ -262,23 +252,33 @@ export class FastPath {
     this.#settle();
   }
 
-  /** What others may have done: programs taken off, devices gone, maps emptied. */
+  /** What others may have done: programs taken off, devices gone, maps emptied. Said now, mended at the next look. */
   #check(): void {
-    if (this.#egress && this.#bpf.deviceOf(this.#egress.link) === 0) {
-      this.#ended.outbound ??= `its program was taken off ${this.#egress.name}`;
-      systemCalls().close(this.#egress.link);
-      this.#egress = null;
+    if (!this.#isConfigured) return;
+    if (this.#mending.begin(performance.now())) {
+      this.#hooks.hang('outbound', this.#options.device);
+      this.#tables.layAgain();
     }
-    for (const hook of this.#ingress.filter(({ link }) => this.#bpf.deviceOf(link) === 0)) {
-      const stillThere = this.#enter(() => systemCalls().ifNameToIndex(hook.name)) === hook.index;
-      if (stillThere) this.#ended.inbound ??= `its program was taken off ${hook.name}`;
-      this.#ingress = this.#ingress.filter((other) => other !== hook);
-      systemCalls().close(hook.link);
-    }
+    for (const { direction, device } of this.#hooks.check())
+      this.#mending.note(`its program was taken off ${device}`, [direction]);
     for (const map of ['routes', 'sources', 'peers'] as const)
-      if (this.#tables.laid(map) > 0 && this.maps.isEmpty(map)) this.#end(`its map ${map} was emptied`);
+      if (this.#tables.laid(map) > 0 && this.maps.isEmpty(map))
+        this.#mending.note(`its map ${map} was emptied`);
     this.#settle();
   }
+}
+
+/** The device's pins: ours to use, or to take away where nothing is to be pinned (any more). */
+function pinsOf(options: FastPathOptions): Pins | null {
+  const directory = options.enter(() => pinDirectory(options.pinRoot, options.device.name));
+  if (!options.pin) {
+    removePins(directory);
+    return null;
+  }
+  const pins = new Pins(directory);
+  // Those of another device of this name have another number.
+  if (!pins.names().includes(pinName('outbound', options.device))) pins.clear();
+  return pins;
 }
 
 /** Reads the socket empty; whether a message was of interest, or some were lost. */

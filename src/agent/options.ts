@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { UsageError } from '../base/errors.ts';
 import { type InterfaceAddress, type Prefix, parseInterfaceAddress, parsePrefix } from '../ip/prefix.ts';
 import { type DetectionMethod, parseDetectionMethod } from './autodetection.ts';
+import { pinRoot } from './fast-path-pins.ts';
 import { FAST_PATH_MODES, type FastPathMode } from './fast-path-state.ts';
 
 /** Flags as the command line gives them: text. */
@@ -17,6 +18,14 @@ export interface NodeRunFlags {
   readonly transport?: string;
   readonly udpPort?: string;
   readonly fastPath?: string;
+  readonly pin?: true;
+}
+
+export interface FastPathSettings {
+  readonly mode: FastPathMode;
+  /** Whether it goes on without the agent. */
+  readonly pin: boolean;
+  readonly pinRoot: string;
 }
 
 /** How the node comes by its address. */
@@ -42,7 +51,7 @@ export interface AgentOptions {
   readonly mtu: number | null;
   readonly transport: 'ipip' | 'udp' | 'auto';
   readonly udpPort: number;
-  readonly fastPath: FastPathMode;
+  readonly fastPath: FastPathSettings;
   readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly defaultPool: DefaultPool | null;
   readonly runDirectory: string;
@@ -88,11 +97,23 @@ export function parseAgentOptions(flags: NodeRunFlags, env: NodeJS.ProcessEnv): 
     mtu: parseMtu(flags.mtu ?? env.FELIX_IPINIPMTU ?? ''),
     transport: oneOf('--transport', flags.transport ?? 'ipip', ['ipip', 'udp', 'auto']),
     udpPort: wholeNumber('--udp-port', flags.udpPort ?? String(DEFAULT_UDP_PORT), 1, 65535),
-    fastPath: oneOf('--fast-path', flags.fastPath ?? 'off', FAST_PATH_MODES),
+    fastPath: fastPathSettings(flags, env),
     metrics: flags.metrics === undefined ? null : listenAddress(flags.metrics),
     defaultPool: defaultPool(env),
     runDirectory: runDirectoryOf(env),
   };
+}
+
+export function fastPathSettings(
+  flags: { readonly fastPath?: string; readonly pin?: true },
+  env: NodeJS.ProcessEnv,
+): FastPathSettings {
+  const mode = oneOf('--fast-path', flags.fastPath ?? 'off', FAST_PATH_MODES);
+  if (flags.pin && mode === 'off')
+    throw new UsageError('--pin: there is nothing to pin with --fast-path off', {
+      hint: 'use --fast-path auto or ebpf',
+    });
+  return { mode, pin: flags.pin ?? false, pinRoot: pinRoot(env) };
 }
 
 export function deviceNameOf(flag: string | undefined): string {

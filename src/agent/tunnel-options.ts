@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { UsageError } from '../base/errors.ts';
 import { type Ipv4, parseIpv4 } from '../ip/ipv4.ts';
 import { hostPrefix, type Prefix, parsePrefix, prefixOf } from '../ip/prefix.ts';
-import { FAST_PATH_MODES, type FastPathMode } from './fast-path-state.ts';
 import {
   DEFAULT_UDP_PORT,
   deviceNameOf,
+  type FastPathSettings,
+  fastPathSettings,
   listenAddress,
   oneOf,
   parseMtu,
@@ -22,6 +23,7 @@ export interface TunnelRunFlags {
   readonly transport?: string;
   readonly udpPort?: string;
   readonly fastPath?: string;
+  readonly pin?: true;
   readonly metrics?: string;
 }
 
@@ -34,7 +36,7 @@ export interface TunnelOptions {
   readonly allow: readonly Prefix[];
   readonly transport: 'ipip' | 'udp' | 'auto';
   readonly udpPort: number;
-  readonly fastPath: FastPathMode;
+  readonly fastPath: FastPathSettings;
   readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly runDirectory: string;
 }
@@ -52,7 +54,7 @@ export function parseTunnelOptions(flags: TunnelRunFlags, env: NodeJS.ProcessEnv
     allow: allowed(flags.allow),
     transport: oneOf('--transport', flags.transport ?? 'ipip', ['ipip', 'udp', 'auto']),
     udpPort: wholeNumber('--udp-port', flags.udpPort ?? String(DEFAULT_UDP_PORT), 1, 65535),
-    fastPath: oneOf('--fast-path', flags.fastPath ?? 'off', FAST_PATH_MODES),
+    fastPath: fastPathSettings(flags, env),
     metrics: flags.metrics === undefined ? null : listenAddress(flags.metrics),
     runDirectory: runDirectoryOf(env),
   };

@@ -20,8 +20,10 @@ import { addressBytes, type MapName, numberBytes, prefixKey, VALUE_ANY_PEER, VAL
 export interface MapWriter {
   set(map: MapName, key: Uint8Array, value: Uint8Array): void;
   delete(map: MapName, key: Uint8Array): void;
-  /** A peer's counters from zero. */
+  /** A peer's counters, from zero where there are none. */
   startCounters(key: Uint8Array): void;
+  /** What lies in a map, whoever laid it. */
+  keys(map: MapName): readonly Uint8Array[];
 }
 
 /** How the kernel leads to a peer: the device's number, 0 for none, and the route's own MTU, 0 for none. */
@@ -137,6 +139,33 @@ export class FastTables {
   /** Asks anew how each peer is reached: the host's routes or links have changed. */
   followRoutes(): void {
     for (const peer of this.#peers.values()) this.#layPeer(peer);
+  }
+
+  /** Writes everything anew, whatever lies in the maps: somebody else wrote there, or a write of ours failed. */
+  layAgain(): void {
+    for (const laid of Object.values(this.#laid)) laid.clear();
+    for (const address of this.#locals) this.#maps.set('locals', addressBytes(address), numberBytes(1));
+    for (const peer of this.#peers.values()) this.#layPeer(peer);
+    for (const source of this.#sources.values()) this.#laySource(source);
+    for (const entry of this.#entries.values()) this.#layEntry(entry);
+    this.sweep();
+  }
+
+  /** Deletes what is not ours to have laid: by somebody else, or by the process before us. */
+  sweep(): void {
+    const addresses = [...this.#peers.keys()].map(addressBytes);
+    const prefixes = (of: Iterable<{ readonly prefix: Prefix }>) =>
+      [...of].map(({ prefix }) => prefixKey(prefix.address, prefix.length));
+    this.#keepOnly('routes', prefixes(this.#entries.values()));
+    this.#keepOnly('sources', prefixes(this.#sources.values()));
+    this.#keepOnly('peers', addresses);
+    this.#keepOnly('peer_counters', addresses);
+    this.#keepOnly('locals', this.#locals.map(addressBytes));
+  }
+
+  #keepOnly(map: MapName, keys: readonly Uint8Array[]): void {
+    const wanted = new Set(keys.map(String));
+    for (const key of this.#maps.keys(map)) if (!wanted.has(String(key))) this.#maps.delete(map, key);
   }
 
   #setLocal(outerSource: Ipv4 | null, addresses: readonly Ipv4[]): void {

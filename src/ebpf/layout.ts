@@ -19,8 +19,6 @@ export interface MapShape {
   readonly valueBytes: number;
   readonly maxEntries: number;
   readonly flags: number;
-  /** One value per possible CPU, each a multiple of 8 bytes. */
-  readonly perCpu: boolean;
 }
 
 const shape = (kind: number, keyBytes: number, valueBytes: number, maxEntries: number): MapShape => ({
@@ -29,7 +27,6 @@ const shape = (kind: number, keyBytes: number, valueBytes: number, maxEntries: n
   valueBytes,
   maxEntries,
   flags: kind === ARRAY || kind === PERCPU_ARRAY ? 0 : NO_PREALLOC,
-  perCpu: kind === PERCPU_HASH || kind === PERCPU_ARRAY,
 });
 
 /** Cells of a direction's counters, u64 each, in one value of `totals`. */

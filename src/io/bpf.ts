@@ -1,10 +1,10 @@
 /**
  * The bpf system call: maps, programs, and links that hang a program on a device (tcx, Linux 6.6).
- * Everything made here is held by descriptors: what is not pinned vanishes with the process.
+ * Everything made here is held by descriptors: what is not pinned in a bpf file system vanishes with the process.
  */
 import { UnavailableError } from '../base/errors.ts';
 import { Arena } from './arena.ts';
-import { ENOENT, EPERM, errnoName, systemCallFailed } from './errno.ts';
+import { EEXIST, ENOENT, EPERM, errnoName, systemCallFailed } from './errno.ts';
 import { libc, systemCalls } from './libc.ts';
 
 const COMMAND = {
@@ -14,9 +14,12 @@ const COMMAND = {
   MAP_DELETE: 3,
   MAP_NEXT_KEY: 4,
   PROG_LOAD: 5,
+  OBJECT_PIN: 6,
+  OBJECT_GET: 7,
   PROG_TEST_RUN: 10,
   OBJECT_INFO: 15,
   LINK_CREATE: 28,
+  LINK_UPDATE: 29,
 } as const;
 
 const SYSTEM_CALL_NUMBERS: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
@@ -31,8 +34,13 @@ const LOG_BYTES = 1 << 20;
 const ARENA_BYTES = LOG_BYTES + (512 << 10);
 /** The largest key, value (for all CPUs) or program that we hand over. */
 const ITEM_BYTES = 128 << 10;
+/** More than any of our maps holds: what is read while it changes has an end. */
+const MOST_KEYS = 1 << 20;
 const LINK_INFO_BYTES = 32;
 const LINK_INFO_DEVICE = 16;
+const MAP_INFO_BYTES = 32;
+/** MAP_UPDATE only where the key is not there yet. */
+const NO_EXIST = 1;
 
 export interface MapDefinition {
   readonly kind: number;
@@ -97,6 +105,16 @@ export class Bpf {
     this.#must(COMMAND.MAP_UPDATE, 'setting an entry of an eBPF map');
   }
 
+  /** Sets an entry where there is none. */
+  insert(map: number, key: Uint8Array, value: Uint8Array): void {
+    this.#entry(map, key);
+    this.#arena.bytes.set(value, this.#in);
+    this.#pointer(16, this.#in);
+    this.#u32(24, NO_EXIST);
+    if (this.#run(COMMAND.MAP_UPDATE) >= 0 || systemCalls().errno() === EEXIST) return;
+    throw systemCallFailed('setting an entry of an eBPF map');
+  }
+
   /** Deletes an entry; whether it was there. */
   delete(map: number, key: Uint8Array): boolean {
     this.#entry(map, key);
@@ -114,11 +132,52 @@ export class Bpf {
     throw systemCallFailed('reading an entry of an eBPF map');
   }
 
+  /** The keys of a map; one that changes meanwhile may show some twice, or begin anew. */
+  keys(map: number, keyBytes: number): Uint8Array[] {
+    const found: Uint8Array[] = [];
+    for (let key = this.#nextKey(map, null, keyBytes); key; key = this.#nextKey(map, key, keyBytes)) {
+      found.push(key);
+      if (found.length > MOST_KEYS) break;
+    }
+    return found;
+  }
+
   isEmpty(map: number): boolean {
-    this.#clear();
-    this.#u32(0, map);
+    return this.#nextKey(map, null, 0) === undefined;
+  }
+
+  #nextKey(map: number, before: Uint8Array | null, keyBytes: number): Uint8Array | undefined {
+    if (before) this.#entry(map, before);
+    else {
+      this.#clear();
+      this.#u32(0, map);
+    }
     this.#pointer(16, this.#out);
-    return this.#run(COMMAND.MAP_NEXT_KEY) < 0 && systemCalls().errno() === ENOENT;
+    if (this.#run(COMMAND.MAP_NEXT_KEY) >= 0) return this.#arena.bytes.slice(this.#out, this.#out + keyBytes);
+    if (systemCalls().errno() === ENOENT) return undefined;
+    throw systemCallFailed('reading the keys of an eBPF map');
+  }
+
+  /** What a map was made as; its flags are not told. */
+  shapeOf(map: number): Omit<MapDefinition, 'flags'> {
+    const [kind, , keyBytes, valueBytes, maxEntries] = this.#info(map, MAP_INFO_BYTES);
+    return { kind: kind!, keyBytes: keyBytes!, valueBytes: valueBytes!, maxEntries: maxEntries! };
+  }
+
+  /** Gives a map or link a name in a bpf file system, which holds it when the process is gone. */
+  pin(descriptor: number, path: string): void {
+    this.#path(path);
+    this.#u32(8, descriptor);
+    this.#must(COMMAND.OBJECT_PIN, `pinning ${path}`);
+  }
+
+  /** A descriptor of what is pinned there; undefined where nothing is. */
+  pinned(path: string): number | undefined {
+    this.#path(path);
+    const descriptor = this.#run(COMMAND.OBJECT_GET);
+    if (descriptor >= 0) return descriptor;
+    if (systemCalls().errno() === ENOENT) return undefined;
+    throw systemCallFailed(`opening ${path}`);
   }
 
   /** Loads a tc program whose slots are linked. @throws ProgramRefused with the verifier's log */
@@ -155,15 +214,28 @@ export class Bpf {
     return this.#must(COMMAND.LINK_CREATE, 'attaching an eBPF program (tcx, Linux 6.6)');
   }
 
+  /** Puts another program in the place of a link's, without a packet between. */
+  exchange(link: number, program: number): void {
+    this.#clear();
+    this.#u32(0, link);
+    this.#u32(4, program);
+    this.#must(COMMAND.LINK_UPDATE, 'exchanging an eBPF program');
+  }
+
   /** The device that a link hangs on; 0 where it was taken off, or the device is gone. */
   deviceOf(link: number): number {
+    return this.#info(link, LINK_INFO_BYTES)[LINK_INFO_DEVICE / 4]!;
+  }
+
+  /** The first words of what the kernel tells of an object. */
+  #info(descriptor: number, bytes: number): Uint32Array {
     this.#clear();
-    this.#arena.bytes.fill(0, this.#out, this.#out + LINK_INFO_BYTES);
-    this.#u32(0, link);
-    this.#u32(4, LINK_INFO_BYTES);
+    this.#arena.bytes.fill(0, this.#out, this.#out + bytes);
+    this.#u32(0, descriptor);
+    this.#u32(4, bytes);
     this.#pointer(8, this.#out);
-    this.#must(COMMAND.OBJECT_INFO, 'asking for an eBPF link');
-    return this.#arena.view.getUint32(this.#out + LINK_INFO_DEVICE, true);
+    this.#must(COMMAND.OBJECT_INFO, 'asking for an eBPF object');
+    return new Uint32Array(this.#arena.bytes.slice(this.#out, this.#out + bytes).buffer);
   }
 
   /** Runs a program once on a frame, sending nothing. `context`: struct __sk_buff. */
@@ -203,6 +275,12 @@ export class Bpf {
     this.#u32(0, map);
     this.#arena.bytes.set(key, this.#key);
     this.#pointer(8, this.#key);
+  }
+
+  #path(path: string): void {
+    this.#clear();
+    this.#arena.bytes.set(new TextEncoder().encode(`${path}\0`), this.#in);
+    this.#pointer(0, this.#in);
   }
 
   #u32(at: number, value: number): void {

@@ -5,7 +5,7 @@ import { startFastPath } from '../../src/agent/fast-path.ts';
 import { type FastDataPlane, withFastPath } from '../../src/agent/fast-path-plane.ts';
 import { poll, systemClock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
-import { addressBytes } from '../../src/ebpf/layout.ts';
+import { addressBytes, CELL_PACKETS } from '../../src/ebpf/layout.ts';
 import { readOuterFirewall } from '../../src/host/outer-firewall.ts';
 import { TCX_EGRESS, TCX_INGRESS } from '../../src/io/bpf.ts';
 import { openCapture } from '../../src/io/capture.ts';
@@ -265,7 +265,7 @@ test('the underlay goes down and comes back, and the router behind it changes', 
 test.each([
   ['outbound', 'tunl0', TCX_EGRESS],
   ['inbound', 'eth0', TCX_INGRESS],
-] as const)('the %s program taken off %s behind our back: the slow path goes on, and it is said', async (direction, device, type) => {
+] as const)('the %s program taken off %s behind our back: the slow path goes on, it is said, and mended', async (direction, device, type) => {
   const a = await quicken('a');
   expect(ping('-c', '2')).toContain('2 received');
   expect(detachPrograms(nodes.a, device, type)).toBe(1);
@@ -273,9 +273,12 @@ test.each([
   expect(await until(() => a.fastPath()[direction] !== null)).toBe(true);
   expect(a.fastPath()[direction]).toBe(`its program was taken off ${device}`);
   expect(carried('a', direction)).toBe(2);
+  expect(await until(() => a.fastPath()[direction] === null)).toBe(true);
+  expect(ping('-c', '5')).toContain('5 received');
+  expect(carried('a', direction)).toBe(7);
 });
 
-test('maps emptied behind our back: it is said, and all goes by the slow path', async () => {
+test('maps emptied behind our back: it is said, all goes by the slow path, and they are laid again', async () => {
   const plane = nodes.planes.a;
   const bare = await startFastPath({
     mode: 'ebpf',
@@ -284,7 +287,9 @@ test('maps emptied behind our back: it is said, and all goes by the slow path', 
     firewall: async () => ({ outbound: null, inbound: null }),
     icmpErrors: () => 0,
     pathMtus: () => [],
-    networkNamespace: namedNetworkNamespace(nodes.a),
+    enter: (fn) => inNetworkNamespace(namedNetworkNamespace(nodes.a), fn),
+    pinRoot: '/sys/fs/bpf/tortie',
+    pin: false,
   });
   try {
     bare.replace(configOf('a'));
@@ -295,6 +300,10 @@ test('maps emptied behind our back: it is said, and all goes by the slow path', 
     expect(await until(() => bare.state().outbound !== null)).toBe(true);
     expect(bare.state()).toEqual({ outbound: emptied, inbound: emptied });
     expect(ping('-c', '2')).toContain('2 received');
+    expect(await until(() => bare.state().outbound === null)).toBe(true);
+    const before = bare.maps.totals('outbound')[CELL_PACKETS]!;
+    expect(ping('-c', '2')).toContain('2 received');
+    expect(bare.maps.totals('outbound')[CELL_PACKETS]! - before).toBe(2);
   } finally {
     bare.stop();
   }

@@ -23,6 +23,12 @@ class MemoryMaps implements MapWriter {
   startCounters(key: Uint8Array): void {
     this.entries.set(`peer_counters ${hex(key)}`, '');
   }
+  keys(map: MapName): Uint8Array[] {
+    return [...this.entries.keys()].flatMap((key) => {
+      const [of, bytes] = key.split(' ');
+      return of === map ? [Uint8Array.from(Buffer.from(bytes!, 'hex'))] : [];
+    });
+  }
   longest(map: MapName, address: number): string | undefined {
     for (let length = 32; length >= 0; length--) {
       const value = this.entries.get(`${map} ${hex(prefixKey((address & netmask(length)) >>> 0, length))}`);
@@ -132,6 +138,27 @@ test('change by change, at once, and by a snapshot over something else: the same
         });
         expect(stepwise.sorted()).toEqual(atOnce.sorted());
         expect(over.sorted()).toEqual(atOnce.sorted());
+      },
+    ),
+  );
+});
+
+test('laid again over what others wrote, emptied or left: the same maps', () => {
+  fc.assert(
+    fc.property(
+      fc.array(operation, { maxLength: 20 }),
+      fc.array(operation, { maxLength: 20 }),
+      fc.boolean(),
+      (before, after, isEmptied) => {
+        const config = configAfter(after);
+        const maps = laid((tables) => tables.replace(configAfter(before)));
+        const tables = new FastTables(maps, () => ({ device: 7, mtu: 0 }));
+        tables.replace(config);
+        if (isEmptied) {
+          maps.entries.clear();
+          tables.layAgain();
+        } else tables.sweep();
+        expect(maps.sorted()).toEqual(laid((fresh) => fresh.replace(config)).sorted());
       },
     ),
   );

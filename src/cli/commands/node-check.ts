@@ -1,4 +1,5 @@
 /** `tortie node check`: can an agent run here, and would cross-subnet do what one expects? */
+import { checkPins, pinRoot } from '../../agent/fast-path-pins.ts';
 import { TortieError } from '../../base/errors.ts';
 import { checkCluster, type Finding } from '../../control/cluster-check.ts';
 import { ClusterView } from '../../control/cluster-view.ts';
@@ -11,7 +12,7 @@ type Options = DatastoreOptions & { readonly device: string; readonly json?: tru
 type Line = HostFinding | Finding;
 
 export async function nodeCheck(options: Options): Promise<number> {
-  const host = await checkHost(options.device);
+  const host = [...(await checkHost(options.device)), ...checkPins(pinRoot(process.env))];
   const cluster = await clusterFindings(options);
   const missing = host.some((finding) => finding.level === 'missing');
   const misbehaves = cluster.some((finding) => finding.level === 'fail');

@@ -1,4 +1,5 @@
 /** `tortie node run`: the composition root of a node's agent as a process. */
+import { pinDirectory, removePins, requirePinRoot } from '../../agent/fast-path-pins.ts';
 import { type NodeRunFlags, parseAgentOptions } from '../../agent/options.ts';
 import { systemClock } from '../../base/clock.ts';
 import { systemRandom } from '../../base/random.ts';
@@ -14,8 +15,9 @@ interface NodeRunOptions extends NodeRunFlags {
 export async function nodeRun(flags: NodeRunOptions): Promise<number> {
   const options = parseAgentOptions(flags, process.env);
   if (flags.cleanup) return cleanUpHost(options);
+  if (options.fastPath.pin) requirePinRoot(options.fastPath.pinRoot);
   // Before anything is opened: this process is replaced by one that may do no more than it needs.
-  const fastPath = options.fastPath === 'off' ? [] : [CAPABILITY.BPF];
+  const fastPath = options.fastPath.mode === 'off' ? [] : [CAPABILITY.BPF];
   keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW, ...fastPath]);
   // Loaded now, so that it is loaded once.
   const { createLogger } = await import('../../agent/log.ts');
@@ -34,10 +36,10 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
       openDatastore: () => openFromOptions(flags, process.env),
       startDataPlane: async (parts) => {
         // A verifier's complaint shall name the line of TypeScript, which a bundle's own lines are not.
-        if (options.fastPath !== 'off') process.setSourceMapsEnabled(true);
+        if (options.fastPath.mode !== 'off') process.setSourceMapsEnabled(true);
         const plane = await (await import('../../agent/data-plane.ts')).startDataPlane(parts);
         const { withFastPath } = await import('../../agent/fast-path-plane.ts');
-        return withFastPath(plane, { mode: options.fastPath, transport: options.transport, logger });
+        return withFastPath(plane, { ...options.fastPath, transport: options.transport, logger });
       },
       createAllocator: (store) =>
         createAddressAllocator({ store, clock: systemClock, random: systemRandom, logger }),
@@ -51,7 +53,11 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
 async function cleanUpHost(options: ReturnType<typeof parseAgentOptions>): Promise<number> {
   const { cleanUp } = await import('../../host/cleanup.ts');
   const { sysctlMemory } = await import('../../agent/node-agent.ts');
-  const removed = await cleanUp(options.device, sysctlMemory(options));
+  const pins = removePins(pinDirectory(options.fastPath.pinRoot, options.device));
+  const removed = [
+    ...(pins > 0 ? [`${pins} pins of the fast path`] : []),
+    ...(await cleanUp(options.device, sysctlMemory(options))),
+  ];
   for (const line of removed) process.stderr.write(`Removed ${line}\n`);
   if (!removed.length) process.stderr.write('Nothing of ours was there\n');
   return 0;

@@ -31,9 +31,13 @@ export async function run(argv: readonly string[]): Promise<number> {
         'eBPF programs for the bulk: auto (where they may run), ebpf (or fail), off',
         'off',
       )
+      .option('--pin', 'let the fast path go on while no agent runs: across restarts and upgrades')
       .option('--metrics <address>', 'serve Prometheus metrics: [HOST:]PORT')
       .option('--log-level <level>', 'debug, info, warn or error', process.env.TORTIE_LOG_LEVEL || 'info')
-      .option('--cleanup', 'remove what an agent left on this host (routes, rules, device, sysctls) and end'),
+      .option(
+        '--cleanup',
+        'remove what an agent left on this host (routes, rules, device, sysctls, pins) and end',
+      ),
   ).action(handler(async (options) => (await import('./node-run.ts')).nodeRun(options)));
   node
     .command('status')

@@ -1,18 +1,33 @@
 /** `tortie tunnel run`: the composition root of a device without a datastore. */
+import { pinDirectory, removePins, requirePinRoot } from '../../agent/fast-path-pins.ts';
 import { parseTunnelOptions, type TunnelRunFlags } from '../../agent/tunnel-options.ts';
 import { systemClock } from '../../base/clock.ts';
 import { CAPABILITY, keepOnlyCapabilities } from '../../io/capabilities.ts';
 
-export async function tunnelRun(flags: TunnelRunFlags & { readonly logLevel: string }): Promise<number> {
+interface Flags extends TunnelRunFlags {
+  readonly logLevel: string;
+  readonly cleanup?: true;
+}
+
+export async function tunnelRun(flags: Flags): Promise<number> {
   const options = parseTunnelOptions(flags, process.env);
+  const { pin, pinRoot } = options.fastPath;
+  if (flags.cleanup) {
+    const pins = removePins(pinDirectory(pinRoot, options.device));
+    process.stderr.write(
+      pins > 0 ? `Removed ${pins} pins of the fast path\n` : 'Nothing of ours was pinned\n',
+    );
+    return 0;
+  }
+  if (pin) requirePinRoot(pinRoot);
   // Before anything is opened: this process is replaced by one that may do no more than it needs.
-  const fastPath = options.fastPath === 'off' ? [] : [CAPABILITY.BPF];
+  const fastPath = options.fastPath.mode === 'off' ? [] : [CAPABILITY.BPF];
   keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW, ...fastPath]);
   // Loaded now, so that it is loaded once.
   const { createLogger } = await import('../../agent/log.ts');
   const { startDataPlane } = await import('../../agent/data-plane.ts');
   // A verifier's complaint shall name the line of TypeScript, which a bundle's own lines are not.
-  if (options.fastPath !== 'off') process.setSourceMapsEnabled(true);
+  if (options.fastPath.mode !== 'off') process.setSourceMapsEnabled(true);
   const { withFastPath } = await import('../../agent/fast-path-plane.ts');
   const { runTunnel } = await import('../../agent/tunnel.ts');
   const logger = createLogger(flags.logLevel, { tunnel: options.device });
@@ -21,7 +36,7 @@ export async function tunnelRun(flags: TunnelRunFlags & { readonly logLevel: str
     process.once(name, () => stop.abort(new Error(`got ${name}`)));
   const startFastDataPlane: typeof startDataPlane = async (parts) =>
     withFastPath(await startDataPlane(parts), {
-      mode: options.fastPath,
+      ...options.fastPath,
       transport: options.transport,
       logger,
     });

@@ -27,6 +27,11 @@ export async function run(argv: readonly string[]): Promise<number> {
       'eBPF programs for the bulk: auto (where they may run), ebpf (or fail), off; needs --local',
       'off',
     )
+    .option(
+      '--pin',
+      'let the fast path go on while no process serves the device: across restarts and upgrades',
+    )
+    .option('--cleanup', 'take away what --pin left for the device, and end; device and routes stay')
     .option('--metrics <address>', 'serve Prometheus metrics: [HOST:]PORT')
     .option('--log-level <level>', 'debug, info, warn or error', process.env.TORTIE_LOG_LEVEL || 'info')
     .action(handler(async (options) => (await import('./tunnel-run.ts')).tunnelRun(options)));

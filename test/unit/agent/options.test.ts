@@ -14,7 +14,7 @@ test('defaults', () => {
     mtu: null,
     transport: 'ipip',
     udpPort: 5555,
-    fastPath: 'off',
+    fastPath: { mode: 'off', pin: false, pinRoot: '/sys/fs/bpf/tortie' },
     metrics: null,
     defaultPool: { cidr: prefix('192.168.0.0/16'), ipipMode: 'Always' },
     runDirectory: '/run/tortie',

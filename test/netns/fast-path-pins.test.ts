@@ -1,0 +1,125 @@
+/** `--pin`: forwarding goes on without the process, a restart loses nothing, and what is left is found and taken away. */
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { MAIN } from '../helpers/small-cloud.ts';
+import { address, inner, TunnelHosts, type TunnelProcess } from '../helpers/tunnel-hosts.ts';
+
+const hosts = new TunnelHosts('tp');
+/** Not /sys/fs/bpf: `ip netns exec` hides the host's, and what is pinned in its own ends with the command. */
+const bpf = join(hosts.directory, 'bpf');
+const pins = join(bpf, 'tortie');
+process.env.TORTIE_BPF_DIR = pins;
+
+const flags = (host: 'a' | 'b') => ['--local', address(host), '--fast-path', 'ebpf', '--pin'];
+let a: TunnelProcess;
+
+beforeAll(async () => {
+  mkdirSync(bpf);
+  execFileSync('mount', ['-t', 'bpf', 'bpf', bpf], { timeout: 10_000 });
+  hosts.up();
+  [a] = await Promise.all([hosts.serve('a', ...flags('a')), hosts.serve('b', ...flags('b'))]);
+  hosts.configure('a', 'b');
+  hosts.configure('b', 'a');
+  await hosts.until('a', 'its route is in force', (s) => s.entries === 1);
+  await hosts.until('b', 'its route is in force', (s) => s.entries === 1);
+});
+afterAll(async () => {
+  execFileSync('umount', ['-l', bpf], { timeout: 10_000 });
+  delete process.env.TORTIE_BPF_DIR;
+  await hosts.down();
+});
+
+/** Pings every 5 ms until it is asked for what it saw. */
+function pinging(): { end(): Promise<{ sent: number; received: number }> } {
+  const words = ['netns', 'exec', hosts.namespace('a'), 'ping', '-q', '-i', '0.005', '-W', '2', inner('b')];
+  const child = spawn('ip', words, { stdio: ['ignore', 'pipe', 'inherit'], timeout: 60_000 });
+  let text = '';
+  child.stdout.setEncoding('utf8').on('data', (more) => {
+    text += more;
+  });
+  return {
+    async end() {
+      child.kill('SIGINT');
+      await once(child, 'close');
+      const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(text) ?? [];
+      return { sent: Number(sent), received: Number(received) };
+    },
+  };
+}
+
+async function stop(tunnel: TunnelProcess): Promise<void> {
+  tunnel.process.kill('SIGTERM');
+  expect(await tunnel.ended).toBe(0);
+}
+
+const check = () =>
+  hosts.run(
+    'a',
+    'sh',
+    '-c',
+    `"${process.execPath}" "${MAIN}" node check --datastore file://${hosts.directory}/none || true`,
+  );
+
+test('a planned restart of one end loses no packet, nor does the time between', async () => {
+  const ping = pinging();
+  await stop(a);
+  expect(hosts.ping('a', inner('b'), '-c', '20')).toContain('20 received');
+  expect(check()).toMatch(
+    /WARN +pins: .*-tunl0: the fast path of tunl0 goes on by the routes of when its agent stopped/,
+  );
+  a = await hosts.serve('a', ...flags('a'));
+  const status = await hosts.until('a', 'its route is in force', (s) => s.entries === 1);
+  expect(status.fastPath).toEqual({ outbound: null, inbound: null });
+  expect(hosts.ping('a', inner('b'), '-c', '20')).toContain('20 received');
+  const { sent, received } = await ping.end();
+  expect(sent).toBeGreaterThan(100);
+  // The last one may have been on its way when ping was ended.
+  expect(sent - received).toBeLessThanOrEqual(1);
+  expect(check()).not.toContain('pins:');
+  expect(await hosts.gaps()).toEqual({});
+});
+
+test('a route that went while nobody looked is gone from the maps at the next start', async () => {
+  await stop(a);
+  hosts.ip('a', `route del 192.168.2.0/26`);
+  a = await hosts.serve('a', ...flags('a'));
+  const before = await hosts.until('a', 'no route', (s) => s.entries === 0);
+  hosts.ip('a', `route add 192.168.2.0/26 dev lo`, `route del 192.168.2.0/26 dev lo`);
+  hosts.ip('a', `route add 192.168.9.0/26 via ${address('b')} dev tunl0 onlink`);
+  await hosts.until('a', 'another route', (s) => s.entries === 1);
+  // By hand into the device: the old block's entry must not lead to the old peer any more.
+  hosts.ip('a', 'route add 192.168.2.1/32 dev tunl0');
+  hosts.ping('a', '192.168.2.1', '-c', '3');
+  const fast = (await hosts.status('a'))!.counters.outbound_note_fast_packets;
+  expect(fast).toBe(before.counters.outbound_note_fast_packets);
+  hosts.ip('a', 'route del 192.168.2.1/32 dev tunl0', 'route del 192.168.9.0/26');
+  hosts.configure('a', 'b');
+  await hosts.until('a', 'its route is back', (s) => s.entries === 1);
+});
+
+test('killed, and started without --pin: what was pinned is taken away, and nothing forwards beside the new one', async () => {
+  a.process.kill('SIGKILL');
+  await a.ended;
+  expect(hosts.ping('a', inner('b'), '-c', '5')).toContain('5 received');
+  const own = readdirSync(pins);
+  expect(own).toHaveLength(2);
+  a = await hosts.serve('a', '--local', address('a'));
+  await hosts.until('a', 'its route is in force', (s) => s.entries === 1);
+  expect(readdirSync(pins)).toHaveLength(1);
+  expect(hosts.ping('a', inner('b'), '-c', '5')).toContain('5 received');
+  expect((await hosts.status('a'))!.counters.outbound_out_underlay_packets).toBe(5);
+});
+
+test('--cleanup takes away what is pinned; without a bpf file system --pin exits with 4', async () => {
+  const said = hosts.run('b', 'sh', '-c', `"${process.execPath}" "${MAIN}" tunnel run --cleanup 2>&1`);
+  expect(said).toMatch(/^Removed \d+ pins of the fast path\n$/);
+  expect(existsSync(pins) && readdirSync(pins)).toEqual([]);
+  process.env.TORTIE_BPF_DIR = join(hosts.directory, 'no-bpf/tortie');
+  const refused = hosts.start('c', '--local', address('c'), '--fast-path', 'auto', '--pin');
+  expect(await refused.ended).toBe(4);
+  expect(refused.log()).toContain('mount -t bpf bpf');
+  process.env.TORTIE_BPF_DIR = pins;
+});
