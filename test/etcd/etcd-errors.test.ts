@@ -3,8 +3,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
 import type { TortieError } from '../../src/base/errors.ts';
+import { resolveConnection } from '../../src/store/connection.ts';
 import type { Datastore } from '../../src/store/datastore.ts';
+import { EtcdStore } from '../../src/store/etcd-store.ts';
 import { openDatastore } from '../../src/store/open.ts';
 import { EtcdCluster, makeCertificates } from '../helpers/etcd-cluster.ts';
 
@@ -72,6 +75,20 @@ describe('values over the limits of etcd', () => {
     expect(error.hint).toContain('--max-request-bytes');
     expect(await store.get(KEY)).toBeUndefined();
   });
+});
+
+test('a first member whose host is gone, and which so refuses only after 3 s, does not end a request', async () => {
+  // Each millisecond counts as ten seconds, so that every refusal is a slow one.
+  const clock = { ...systemClock, monotonicMs: () => systemClock.monotonicMs() * 10_000 };
+  const connection = await resolveConnection({
+    datastore: plain.url.replace('//', '//root:secret@127.0.0.1:1,'),
+    env: {},
+  });
+  if (connection.type !== 'etcd') throw new Error('expected an etcd connection');
+  const store = new EtcdStore(connection, clock);
+  opened.push(store);
+  expect(await store.get('/calico/none')).toBeUndefined();
+  await expect(store.create('/calico/slow', 'x')).resolves.toBeDefined();
 });
 
 describe('users', () => {
