@@ -6,7 +6,6 @@ import { type FastDataPlane, withFastPath } from '../../src/agent/fast-path-plan
 import { poll, systemClock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { addressBytes, CELL_PACKETS } from '../../src/ebpf/layout.ts';
-import { readOuterFirewall } from '../../src/host/outer-firewall.ts';
 import { TCX_EGRESS, TCX_INGRESS } from '../../src/io/bpf.ts';
 import { openCapture } from '../../src/io/capture.ts';
 import { systemCalls } from '../../src/io/libc.ts';
@@ -16,6 +15,7 @@ import { socketAddress } from '../../src/io/socket-options.ts';
 import { ipv4 } from '../../src/ip/ipv4.ts';
 import { prefix, prefixOf } from '../../src/ip/prefix.ts';
 import { detachPrograms } from '../helpers/bpf-links.ts';
+import { firewallOf, quicken as putBefore } from '../helpers/fast-planes.ts';
 import { ipv4Packet, udpPacket } from '../helpers/packets.ts';
 import { transfer } from '../helpers/tcp-transfer.ts';
 import {
@@ -57,20 +57,9 @@ afterEach(async () => {
   }
 });
 
-const firewallOf = (namespace: string) => (legacyTables: string) =>
-  readOuterFirewall({ legacyTables, tunnelDevice: 'tunl0', enter: ['ip', 'netns', 'exec', namespace] });
-
 async function quicken(node: Node, mode: 'auto' | 'ebpf' = 'ebpf'): Promise<FastDataPlane> {
-  const plane = await withFastPath(nodes.planes[node], {
-    mode,
-    transport: 'ipip',
-    logger: silentLogger,
-    networkNamespace: namedNetworkNamespace(nodes[node]),
-    firewall: firewallOf(nodes[node]),
-  });
-  nodes.planes[node] = plane;
+  const plane = await putBefore(nodes, node, configOf(node), mode);
   fast[node] = plane;
-  await plane.replace(configOf(node));
   return plane;
 }
 
@@ -167,8 +156,8 @@ function inject(...packets: Uint8Array[]): void {
   });
 }
 
-const outer = (inner: Uint8Array, source = NODE_A) =>
-  ipv4Packet(4, [...inner], { source: ipv4(source), destination: ipv4(NODE_B), fragment: 0 });
+const outer = (inner: Uint8Array, source = NODE_A, options: number[] = []) =>
+  ipv4Packet(4, [...inner], { source: ipv4(source), destination: ipv4(NODE_B), fragment: 0, options });
 const datagram = (source: string) =>
   udpPacket([1, 2, 3], { source: ipv4(source), destination: ipv4(WORKLOAD_B) });
 
@@ -180,6 +169,9 @@ test('hostile packets meet the same end with the fast path and without', async (
     outer(outer(datagram(WORKLOAD_A))),
     outer(datagram(WORKLOAD_A).slice(0, 12)),
     outer(Uint8Array.from([0x60, ...datagram(WORKLOAD_A).slice(1)])),
+    // Spoofed, behind options; and a fragment that is spoofed.
+    outer(datagram('8.8.8.8'), NODE_A, [1, 1, 1, 0]),
+    outer(ipv4Packet(17, [1, 2, 3, 4], { source: ipv4('8.8.8.8'), fragment: 0x2000 })),
   ];
   const ends = async () => {
     const before = nodes.planes.b.counters();

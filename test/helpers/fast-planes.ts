@@ -1,0 +1,28 @@
+/** The fast path put before a node's data plane, in the node's namespace. */
+import { type FastDataPlane, withFastPath } from '../../src/agent/fast-path-plane.ts';
+import { silentLogger } from '../../src/base/logger.ts';
+import type { ForwardingConfig } from '../../src/fib/forwarding-config.ts';
+import { readOuterFirewall } from '../../src/host/outer-firewall.ts';
+import { namedNetworkNamespace } from '../../src/io/netns.ts';
+import type { TwoNodes } from './two-nodes.ts';
+
+export const firewallOf = (namespace: string) => (legacyTables: string) =>
+  readOuterFirewall({ legacyTables, tunnelDevice: 'tunl0', enter: ['ip', 'netns', 'exec', namespace] });
+
+export async function quicken(
+  nodes: TwoNodes,
+  node: 'a' | 'b',
+  config: ForwardingConfig,
+  mode: 'auto' | 'ebpf' = 'ebpf',
+): Promise<FastDataPlane> {
+  const plane = await withFastPath(nodes.planes[node], {
+    mode,
+    transport: 'ipip',
+    logger: silentLogger,
+    networkNamespace: namedNetworkNamespace(nodes[node]),
+    firewall: firewallOf(nodes[node]),
+  });
+  nodes.planes[node] = plane;
+  await plane.replace(config);
+  return plane;
+}
