@@ -1,4 +1,5 @@
 /** The entry of a packet thread: puts one direction together from io and dataplane, and runs it. */
+import { writeFileSync } from 'node:fs';
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { Counters, NOTE_CHANGES } from '../dataplane/counters.ts';
 import { IcmpListener } from '../dataplane/icmp-listener.ts';
@@ -38,6 +39,11 @@ const arena = new Arena(ARENA_BYTES);
 const sum = arenaSum(arena.memory);
 const counters = new Counters(start.direction, start.counterMemory);
 let forwards = false;
+
+// So that `top -H` and `perf` tell the directions apart. A kernel without it, or a read-only /proc, is no reason to stop.
+try {
+  writeFileSync('/proc/thread-self/comm', start.direction);
+} catch {}
 
 if (start.direction === 'outbound') runOutbound();
 else runInbound();
