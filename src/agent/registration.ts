@@ -7,11 +7,17 @@ import type { HostFacts } from '../control/ports.ts';
 import { formatIpv4 } from '../ip/ipv4.ts';
 import { formatPrefix, type InterfaceAddress, parseInterfaceAddress } from '../ip/prefix.ts';
 import { kindPrefix, resourceKey } from '../model/keys.ts';
-import { readNodeAddresses } from '../model/quick-read.ts';
 import { API_VERSION, type Kind } from '../model/resources.ts';
 import { isPlainObject, type PlainObject, rewriteStored } from '../model/rewrite.ts';
 import { decodeStored } from '../model/stored.ts';
-import { AlreadyExistsError, ConflictError, type Datastore, NotFoundError } from '../store/datastore.ts';
+import {
+  AlreadyExistsError,
+  ConflictError,
+  type Datastore,
+  type Entry,
+  NotFoundError,
+  type Revision,
+} from '../store/datastore.ts';
 import { detectAddress, lengthOnInterface, unconfirmedWarning } from './autodetection.ts';
 import { type AgentOptions, DEFAULT_POOL_BLOCK_SIZE, type DefaultPool } from './options.ts';
 
@@ -26,21 +32,25 @@ export interface Registration {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly signal: AbortSignal;
+  /** Every node of the datastore, ours too. */
+  listNodes(): Promise<Iterable<{ readonly name: string; readonly address: InterfaceAddress | null }>>;
   /** Takes what the agent needs of the host: a node that cannot forward never shows up in the datastore. */
   takeDevice(): Promise<unknown>;
 }
 
-/** Gives the address that the Node resource has now. */
-export async function register(r: Registration): Promise<InterfaceAddress> {
+/** Gives the address that the Node resource has now, and the resource's revision. */
+export async function register(
+  r: Registration,
+): Promise<{ readonly address: InterfaceAddress; readonly revision: Revision }> {
   const key = resourceKey('Node', r.options.node);
   const address = await chooseAddress(r, (await r.store.get(key))?.value);
   await refuseTakenAddress(r, address);
   await r.takeDevice();
   await ensureCluster(r);
   if (r.options.defaultPool) await ensureDefaultPool(r, r.options.defaultPool);
-  await updateOrCreate(r, 'Node', r.options.node, (node) => withAddress(node, address));
+  const { revision } = await updateOrCreate(r, 'Node', r.options.node, (node) => withAddress(node, address));
   warnAbout(r, address);
-  return address;
+  return { address, revision };
 }
 
 /** ClusterInformation is made once per cluster; `datastoreReady: false` in it means: wait. */
@@ -109,11 +119,8 @@ async function chooseAddress(r: Registration, stored: string | undefined): Promi
 }
 
 async function refuseTakenAddress(r: Registration, address: InterfaceAddress): Promise<void> {
-  const prefix = kindPrefix('Node');
-  for (const { key, value } of (await r.store.list(prefix)).entries) {
-    const other = key.slice(prefix.length);
-    const read = other === r.options.node ? undefined : readNodeAddresses(value);
-    if (!read?.ok || read.value.address?.address !== address.address) continue;
+  for (const { name: other, address: theirs } of await r.listNodes()) {
+    if (other === r.options.node || theirs?.address !== address.address) continue;
     throw new UnavailableError(
       'ERR_NODE_ADDRESS_TAKEN',
       `IPv4 address ${formatIpv4(address.address)} is already in use by node ${other}`,
@@ -144,18 +151,15 @@ export async function updateOrCreate(
   kind: Kind,
   name: string,
   change: (object: PlainObject) => PlainObject,
-): Promise<void> {
+): Promise<Entry> {
   const key = resourceKey(kind, name);
   for (;;) {
     const entry = await r.store.get(key);
     try {
-      if (!entry) {
-        await r.store.create(key, rewriteStored(newResource(r.clock, kind, name, {}), change));
-        return;
-      }
+      if (!entry)
+        return await r.store.create(key, rewriteStored(newResource(r.clock, kind, name, {}), change));
       const value = rewriteStored(entry.value, change);
-      if (value !== entry.value) await r.store.update(key, value, entry.revision);
-      return;
+      return value === entry.value ? entry : await r.store.update(key, value, entry.revision);
     } catch (error) {
       if (!isRace(error)) throw error;
     }

@@ -1,7 +1,6 @@
 /** The flags that name a datastore, the same in every command: `--datastore URL`, `-c FILE`. */
 import type { Command } from 'commander';
 import type { Datastore } from '../store/datastore.ts';
-import { openDatastore } from '../store/open.ts';
 
 export interface DatastoreOptions {
   readonly datastore?: string;
@@ -19,6 +18,8 @@ export function addDatastoreOptions(command: Command): Command {
 }
 
 /** The datastore that a command's parsed flags, or else the environment, name. */
-export function openFromOptions(options: DatastoreOptions, env: NodeJS.ProcessEnv): Promise<Datastore> {
+export async function openFromOptions(options: DatastoreOptions, env: NodeJS.ProcessEnv): Promise<Datastore> {
+  // Loaded here, so that a command's help and flags come without it.
+  const { openDatastore } = await import('../store/open.ts');
   return openDatastore({ ...options, env });
 }

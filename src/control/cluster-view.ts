@@ -126,9 +126,18 @@ export class ClusterView {
 
   /** Forgets all and reads the listing. */
   resync(entries: readonly Entry[]): void {
+    this.begin();
+    this.page(entries);
+  }
+
+  /** Forgets all; a listing comes, in pages. */
+  begin(): void {
     for (const map of this.#maps()) map.clear();
     this.datastoreReady = true;
-    for (const entry of entries) this.apply(entry.key, entry.value);
+  }
+
+  page(entries: readonly Entry[]): void {
+    for (const { key, value } of entries) this.apply(key, value);
   }
 
   /** One key's new value, undefined where it is gone; gives what it touched, if anything that we know. */

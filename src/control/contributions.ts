@@ -55,9 +55,12 @@ function emptyDraft(): Draft {
   return { entries: [], sources: [], routes: [], peers: [], sysctls: [], warnings: [] };
 }
 
-/** Tens of thousands of contributions are kept, and most parts of them are empty: those share one list. */
+/**
+ * Tens of thousands of contributions are kept, and most parts of them are empty: those share one list. The others
+ * are copied to their length: a list that grew by `push` has room for 17, which was 15 MB before 20,000 blocks.
+ */
 function finished(draft: Draft): Contribution {
-  const kept = <T>(list: readonly T[]) => (list.length ? list : NONE);
+  const kept = <T>(list: readonly T[]) => (list.length ? list.slice() : NONE);
   return {
     entries: kept(draft.entries),
     sources: kept(draft.sources),

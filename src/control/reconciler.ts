@@ -35,6 +35,8 @@ import {
 export const RECHECK_MS = 10_000;
 /** What others do to routes is told by the kernel; 20,000 of them are not read over every ten seconds. */
 const ROUTES_RECHECK_MS = 90_000;
+/** The text of 20,000 routes would be made at every start, whoever reads it. */
+const MOST_STEPS_LOGGED = 100;
 /** After a step that the host refused. */
 const RETRY_MS = 1_000;
 
@@ -42,7 +44,6 @@ export interface ReconcilerOptions {
   readonly settings: NodeSettings;
   readonly store: Datastore;
   readonly host: HostNetwork;
-  readonly sink: ForwardingSink;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Told when a whole listing is in force. */
@@ -76,6 +77,10 @@ export class Reconciler {
   /** Routes that the kernel told of and that should be otherwise: by prefix what is there now. */
   readonly #drifted = new Map<string, HostRoute | undefined>();
   #tunnelAddress: Ipv4 | null | undefined;
+  #sink: ForwardingSink | undefined;
+  #since = '0' as Revision;
+  /** Where to watch from: of a listing that `run` has not taken over yet. */
+  #listed: Revision | undefined;
   #seen = '';
   #applied = '';
   #forwardingRevision = 0;
@@ -93,8 +98,18 @@ export class Reconciler {
     this.view = new ClusterView({ workloadsOf: options.settings.node });
   }
 
-  /** Runs until the signal aborts. */
-  async run(signal: AbortSignal): Promise<void> {
+  /**
+   * Reads the whole datastore into the view, which nobody acts by yet. For whoever needs the view before `run`, and
+   * for what can be done in the meantime. @throws what the datastore throws
+   */
+  async list(): Promise<void> {
+    this.#listed = await this.#listAll();
+  }
+
+  /** Runs until the signal aborts. Nothing is laid before the view has come to the revision `since`. */
+  async run(sink: ForwardingSink, since: Revision, signal: AbortSignal): Promise<void> {
+    this.#sink = sink;
+    this.#since = since;
     this.#o.host.watch((event) => this.#onHostEvent(event), signal);
     await Promise.all([this.#follow(signal), this.#cycles(signal)]);
   }
@@ -145,8 +160,8 @@ export class Reconciler {
   async #follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
-        // Not the listing itself: it would stay in memory for as long as the watch does.
-        const from = await this.#listAll();
+        const from = this.#listed ?? (await this.#listAll());
+        this.#listed = undefined;
         const options = {
           signal,
           onState: (state: 'connected' | 'disconnected', why?: string) =>
@@ -162,10 +177,14 @@ export class Reconciler {
   }
 
   async #listAll(): Promise<Revision> {
-    const listing = await this.#o.store.list(ROOT);
+    // At first in parts, since nobody acts by the view yet; later at once, since half a view demands half the routes.
+    const first = this.#seen === '';
+    const listing = first ? undefined : await this.#o.store.list(ROOT);
+    const revision = listing?.revision ?? (await this.#o.store.scan(ROOT, this.view));
     this.#setConnected(true);
-    this.#resync(listing);
-    return listing.revision;
+    if (listing) this.#resync(listing);
+    else this.#afterListing(revision);
+    return revision;
   }
 
   #setConnected(connected: boolean, why?: string): void {
@@ -180,10 +199,14 @@ export class Reconciler {
 
   #resync(listing: Listing): void {
     this.view.resync(listing.entries);
+    this.#afterListing(listing.revision);
+  }
+
+  #afterListing(revision: Revision): void {
     this.#pending = [];
     this.#resynced = true;
     this.#o.onView?.(this.view, 'resync');
-    this.#advance(listing.revision);
+    this.#advance(revision);
   }
 
   #take(event: WatchEvent): void {
@@ -280,7 +303,7 @@ export class Reconciler {
   }
 
   async #cycle(): Promise<void> {
-    if (this.#seen === '' || !this.view.datastoreReady) return;
+    if (!this.#isWhole() || !this.view.datastoreReady) return;
     const revision = this.#seen;
     const changes = this.#pending.splice(0);
     const [resynced, factsStale, hostStale] = [this.#resynced, this.#factsStale, this.#hostStale];
@@ -302,6 +325,12 @@ export class Reconciler {
     }
     this.#applied = revision;
     if (resynced) this.#o.onResynced?.();
+  }
+
+  #isWhole(): boolean {
+    if (this.#seen === '') return false;
+    // Of the registration that came before us, and whose own write the watch brings.
+    return this.#applied !== '' || BigInt(this.#seen) >= BigInt(this.#since);
   }
 
   /**
@@ -328,7 +357,7 @@ export class Reconciler {
   async #first(): Promise<void> {
     const facts = await this.#o.host.facts();
     const desired = new DesiredState(this.#o.settings, this.view, facts);
-    await this.#o.sink.replace(desired.forwarding(++this.#forwardingRevision));
+    await this.#sink!.replace(desired.forwarding(++this.#forwardingRevision));
     this.#desired = desired;
     await this.#tellHost(desired, 'all');
   }
@@ -336,8 +365,8 @@ export class Reconciler {
   async #tellDataPlane(operations: DesiredChange['operations']): Promise<void> {
     if (!operations.length) return;
     const change = { revision: ++this.#forwardingRevision, operations };
-    if ((await this.#o.sink.change(change)) === 'gap')
-      await this.#o.sink.replace(this.#desired!.forwarding(this.#forwardingRevision));
+    if ((await this.#sink!.change(change)) === 'gap')
+      await this.#sink!.replace(this.#desired!.forwarding(this.#forwardingRevision));
   }
 
   /** All of the host's state that is ours but for the routes. */
@@ -388,13 +417,17 @@ export class Reconciler {
   }
 
   async #applyAllowed(steps: readonly PlanStep[], observed: ObservedState): Promise<readonly FailedStep[]> {
-    this.#o.logger.debug({ steps: formatPlan(steps).trimEnd().split('\n') }, 'changing the host');
+    const few = steps.slice(0, MOST_STEPS_LOGGED);
+    this.#o.logger.debug(
+      { count: steps.length, steps: formatPlan(few).trimEnd().split('\n') },
+      'changing the host',
+    );
     const failures = await this.#o.host.apply(steps);
     const failed = new Set(failures.map((f) => f.step));
     for (const step of steps) {
       if (failed.has(step)) continue;
       observed.take(step);
-      this.#complaints.delete(formatPlan([step]).trimEnd());
+      if (this.#complaints.size) this.#complaints.delete(formatPlan([step]).trimEnd());
     }
     return failures;
   }

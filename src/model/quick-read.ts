@@ -151,7 +151,8 @@ function givenAddresses(
     if (node === undefined) return undefined;
     if (node !== null) given.push({ address: ipv4FromNumber(prefix.address + ordinal), node });
   }
-  return given;
+  // A copy has no room to spare: there are tens of thousands of these.
+  return given.slice();
 }
 
 function isTexts(fields: Fields): fields is Readonly<Record<string, string>> {

@@ -24,6 +24,14 @@ export interface Listing {
   readonly revision: Revision;
 }
 
+/** Takes a listing in parts. */
+export interface ListingReader {
+  /** A listing begins; again where it had to be given up, and what was read of it is void. */
+  begin(): void;
+  /** Its next entries, sorted by key as all are. */
+  page(entries: readonly Entry[]): void;
+}
+
 /** Changes come in the order of their revisions, each exactly once; or a resync replaces all that was known. */
 export type WatchEvent =
   | { readonly type: 'put'; readonly entry: Entry }
@@ -36,6 +44,8 @@ export interface Datastore {
   get(key: string): Promise<Entry | undefined>;
   /** Every key that begins with `prefix`, which ends in `/`. */
   list(prefix: string): Promise<Listing>;
+  /** As `list`, in parts as they come: for more than is to be held at once. Gives the revision that all are at. */
+  scan(prefix: string, reader: ListingReader): Promise<Revision>;
   /** @throws AlreadyExistsError */
   create(key: string, value: string): Promise<Entry>;
   /** @throws ConflictError where the key is there at another revision, NotFoundError where it is not */

@@ -8,6 +8,7 @@ import type { Clock } from '../base/clock.ts';
 import type { EtcdConnection } from './connection.ts';
 import { ATTEMPT_MS, EtcdClient, type WatchStream } from './etcd-client.ts';
 import { type EtcdFailure, failureOf } from './etcd-failure.ts';
+import type { RangePage } from './etcd-range.ts';
 
 /** How long a request may take in all; less where nobody is even listening. */
 const REQUEST_MS = 12_000;
@@ -33,6 +34,11 @@ export class EtcdMembers {
   /** @throws EtcdFailure */
   read(request: IRangeRequest): Promise<IRangeResponse> {
     return this.#request((client) => client.read(request), 'read');
+  }
+
+  /** As `read`, for thousands of keys. @throws EtcdFailure */
+  readPage(request: IRangeRequest): Promise<RangePage> {
+    return this.#request((client) => client.readPage(request), 'read');
   }
 
   /** @throws EtcdFailure; one that was `sent` may have happened */

@@ -3,7 +3,8 @@
  * it. Create, update and delete are one transaction each: a comparison, the change where it holds, a reading of
  * the key where it does not. A listing comes in pages, all at the revision of the first.
  */
-import type { ICompare, IKeyValue, IRangeRequest, IRangeResponse, ITxnResponse } from 'etcd3';
+import { setImmediate } from 'node:timers/promises';
+import type { ICompare, IKeyValue, IRangeRequest, ITxnResponse } from 'etcd3';
 import type { Clock } from '../base/clock.ts';
 import type { EtcdConnection } from './connection.ts';
 import {
@@ -12,6 +13,7 @@ import {
   type Datastore,
   type Entry,
   type Listing,
+  type ListingReader,
   NotFoundError,
   type Revision,
   type WatchEvent,
@@ -47,6 +49,10 @@ export class EtcdStore implements Datastore {
 
   async list(prefix: string): Promise<Listing> {
     return this.#explained(`list ${prefix}`, () => this.#list(prefix));
+  }
+
+  async scan(prefix: string, reader: ListingReader): Promise<Revision> {
+    return this.#explained(`list ${prefix}`, () => this.#scan(prefix, reader));
   }
 
   async create(key: string, value: string): Promise<Entry> {
@@ -95,9 +101,24 @@ export class EtcdStore implements Datastore {
   }
 
   async #list(prefix: string): Promise<Listing> {
+    let entries: Entry[] = [];
+    const reader: ListingReader = {
+      begin: () => {
+        entries = [];
+      },
+      page: (page) => {
+        for (const entry of page) entries.push(entry);
+      },
+    };
+    const revision = await this.#scan(prefix, reader);
+    return { entries, revision };
+  }
+
+  async #scan(prefix: string, reader: ListingReader): Promise<Revision> {
     for (;;) {
+      reader.begin();
       try {
-        return await this.#listAtOneRevision(prefix);
+        return await this.#scanAtOneRevision(prefix, reader);
       } catch (error) {
         // Somebody compacted the revision of our first page away: begin again at a younger one.
         if (failureOf(error).kind !== 'compacted') throw error;
@@ -105,19 +126,23 @@ export class EtcdStore implements Datastore {
     }
   }
 
-  async #listAtOneRevision(prefix: string): Promise<Listing> {
-    const range_end = prefixEnd(prefix);
-    let key = Buffer.from(prefix);
-    let revision: string | undefined;
-    const entries: Entry[] = [];
+  async #scanAtOneRevision(prefix: string, reader: ListingReader): Promise<Revision> {
+    const range: IRangeRequest = { range_end: prefixEnd(prefix), limit: PAGE_KEYS };
+    let page = await this.#members.readPage({ ...range, key: Buffer.from(prefix) });
+    const { revision } = page;
     for (;;) {
-      const request: IRangeRequest = { key, range_end, limit: PAGE_KEYS, ...(revision && { revision }) };
-      const page: IRangeResponse = await this.#members.read(request);
-      revision ??= page.header.revision;
-      for (const kv of page.kvs) entries.push(entryOf(kv));
-      const last = page.kvs.at(-1);
-      if (!page.more || !last) return { entries, revision: revision as Revision };
-      key = Buffer.concat([last.key, Buffer.of(0)]);
+      const { entries, nextKey } = page;
+      if (!nextKey) {
+        reader.page(entries);
+        return revision;
+      }
+      // The member looks for the next page while we read this one.
+      const next = this.#members.readPage({ ...range, key: nextKey, revision });
+      // Whoever stops here, because the reader throws, does not wait for it.
+      next.catch(() => {});
+      await setImmediate();
+      reader.page(entries);
+      page = await next;
     }
   }
 

@@ -28,6 +28,7 @@ import {
   DatastoreUnavailableError,
   type Entry,
   type Listing,
+  type ListingReader,
   NotFoundError,
   type Revision,
   type WatchEvent,
@@ -92,6 +93,13 @@ export class FileStore implements Datastore {
         if (listing) return listing;
       }
     });
+  }
+
+  async scan(prefix: string, reader: ListingReader): Promise<Revision> {
+    const { entries, revision } = await this.list(prefix);
+    reader.begin();
+    reader.page(entries);
+    return revision;
   }
 
   async create(key: string, value: string): Promise<Entry> {

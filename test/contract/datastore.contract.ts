@@ -1,6 +1,6 @@
 /** What every driver of the Datastore port must do; each driver's test calls `datastoreContract`. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Datastore, Listing, Revision, WatchEvent } from '../../src/store/datastore.ts';
+import type { Datastore, Entry, Listing, Revision, WatchEvent } from '../../src/store/datastore.ts';
 import { retryOnConflict, WatchRecorder } from '../helpers/datastore-watching.ts';
 
 export interface DatastoreFixture {
@@ -151,6 +151,12 @@ export function datastoreContract(name: string, make: () => Promise<DatastoreFix
         expect(listing.entries.map((entry) => entry.key)).toEqual([...keys].sort());
         expect(listing.entries.every((entry) => entry.value === entry.key)).toBe(true);
         for (const entry of listing.entries) expect(await store.get(entry.key)).toEqual(entry);
+        const scanned: Entry[] = [];
+        const revision = await store.scan(PREFIX, {
+          begin: () => scanned.splice(0),
+          page: (entries) => scanned.push(...entries),
+        });
+        expect({ entries: scanned, revision }).toEqual(listing);
       });
 
       test('its revision is the store’s: no entry is younger', async () => {

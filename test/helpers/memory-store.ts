@@ -8,6 +8,7 @@ import {
   type Datastore,
   type Entry,
   type Listing,
+  type ListingReader,
   NotFoundError,
   type Revision,
   type WatchEvent,
@@ -62,6 +63,13 @@ export class MemoryStore implements Datastore {
       .filter(({ key }) => key.startsWith(prefix))
       .sort((a, b) => (a.key < b.key ? -1 : 1));
     return { entries, revision: this.#content.revision() };
+  }
+
+  async scan(prefix: string, reader: ListingReader): Promise<Revision> {
+    const { entries, revision } = await this.list(prefix);
+    reader.begin();
+    reader.page(entries);
+    return revision;
   }
 
   async create(key: string, value: string): Promise<Entry> {

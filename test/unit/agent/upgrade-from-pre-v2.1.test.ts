@@ -43,13 +43,14 @@ async function startedWith(flags: Parameters<typeof parseAgentOptions>[0], env: 
   const [key, value] = node('node1', '10.0.1.11/32');
   await store.create(key, value);
   const logger = { debug() {}, info() {}, warn() {}, error() {} };
-  const address = await register({
+  const { address } = await register({
     store,
     options: parseAgentOptions({ name: 'node1', ...flags }, { NO_DEFAULT_POOLS: 'true', ...env }),
     facts: hostFacts('10.0.1.11/24'),
     clock: systemClock,
     logger,
     signal: new AbortController().signal,
+    listNodes: async () => [],
     takeDevice: async () => undefined,
   });
   const stored = JSON.parse((await store.get(key))!.value).spec.bgp.ipv4Address;
