@@ -88,7 +88,9 @@ function close(server: Server): Promise<void> {
 /** Asks an agent over its socket; undefined where none answers. */
 export function askUnix(socket: string, path: string): Promise<string | undefined> {
   return new Promise((resolve, reject) => {
-    const asked = request({ socketPath: socket, path, timeout: REQUEST_TIMEOUT_MS }, (response) => {
+    // A connection of its own: one that is kept may be closed by the other end just when it is used again.
+    const options = { socketPath: socket, path, timeout: REQUEST_TIMEOUT_MS, agent: false };
+    const asked = request(options, (response) => {
       let body = '';
       response.setEncoding('utf8').on('data', (text) => {
         body += text;

@@ -1,14 +1,9 @@
 /** Prometheus' view of an agent: the data plane's counters under their own names, and the agent's state. */
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
-import type { AgentPeerStatus, AgentStatus } from './status.ts';
-
-/** What metrics need of a status; that of `tunnel run` has it too. */
-type MeasuredStatus = Pick<AgentStatus, 'state' | 'entries' | 'routes' | 'counters'> & {
-  readonly peers: readonly Pick<AgentPeerStatus, 'address' | (typeof PEER_COUNTERS)[number]>[];
-};
+import type { Status } from './status.ts';
 
 /** The text that a scrape gets; `status` is asked anew each time. */
-export function createMetrics(status: () => MeasuredStatus): {
+export function createMetrics(status: () => Promise<Status> | Status): {
   text(): Promise<string>;
   readonly type: string;
 } {
@@ -29,7 +24,7 @@ export function createMetrics(status: () => MeasuredStatus): {
   return {
     type: registry.contentType,
     async text() {
-      const now = status();
+      const now = await status();
       for (const name of ['starting', 'running', 'degraded'])
         state.set({ state: name }, now.state === name ? 1 : 0);
       table.set({ table: 'entries' }, now.entries);
@@ -41,7 +36,7 @@ export function createMetrics(status: () => MeasuredStatus): {
 }
 
 /** Counters that live elsewhere are printed as they are: copying them into prom-client's own would say nothing more. */
-function counterLines(status: MeasuredStatus): string {
+function counterLines(status: Status): string {
   return Object.entries(status.counters)
     .map(([name, value]) => `# TYPE tortie_${name} counter\ntortie_${name} ${value}\n`)
     .join('');
@@ -56,7 +51,7 @@ const PEER_COUNTERS = [
   'inboundDrops',
 ] as const;
 
-function peerLines(status: MeasuredStatus): string {
+function peerLines(status: Status): string {
   return PEER_COUNTERS.map((field) => {
     const name = `tortie_peer_${field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`;
     const lines = status.peers.map((peer) => `${name}{peer="${peer.address}"} ${peer[field]}\n`);

@@ -27,11 +27,11 @@ import { type Datastore, DatastoreUnavailableError } from '../store/datastore.ts
 import type { DataPlane, DataPlaneOptions } from './data-plane.ts';
 import { FAST_PATH_STARTING } from './fast-path-state.ts';
 import { collectGarbage } from './garbage.ts';
-import { serveTcp, serveUnix } from './http.ts';
 import { NodeKeeper } from './node-keeper.ts';
 import { type AgentOptions, socketPath } from './options.ts';
 import { register } from './registration.ts';
-import { type AgentStatus, STATUS_VERSION } from './status.ts';
+import { AGENT_STATUS_VERSION, type AgentStatus } from './status.ts';
+import { serveStatus } from './status-socket.ts';
 
 /** How soon a datastore that does not answer at start is asked again. */
 const DATASTORE_RETRY_MS = 500;
@@ -207,19 +207,14 @@ class NodeAgent {
 
   async #serve(): Promise<void> {
     const { runDirectory, node, metrics } = this.#options;
-    const status = () => this.#status();
-    const json = () => ({ type: 'application/json', body: `${JSON.stringify(status())}\n` });
-    const socket = await serveUnix(socketPath(runDirectory, node), { '/v1/status': json });
-    this.#stoppers.push(() => socket.close());
-    if (!metrics) return;
-    // Loading it takes a tenth of the time that an agent takes to start.
-    const { createMetrics } = await import('./metrics.ts');
-    const exporter = createMetrics(status);
-    const server = await serveTcp(metrics.host, metrics.port, {
-      '/metrics': async () => ({ type: exporter.type, body: await exporter.text() }),
-    });
-    this.#parts.logger.info({ host: metrics.host, port: server.port }, 'metrics are served');
-    this.#stoppers.push(() => server.close());
+    this.#stoppers.push(
+      await serveStatus({
+        socket: socketPath(runDirectory, node),
+        metrics,
+        logger: this.#parts.logger,
+        status: () => this.#status(),
+      }),
+    );
   }
 
   async #startDataPlane(): Promise<DataPlane> {
@@ -268,7 +263,7 @@ class NodeAgent {
     }));
     const problems = this.#startProblem === null ? [] : [this.#startProblem];
     return {
-      version: STATUS_VERSION,
+      version: AGENT_STATUS_VERSION,
       node,
       pid: process.pid,
       state: control?.state ?? 'starting',

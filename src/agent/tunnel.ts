@@ -4,10 +4,10 @@
  * Theory of operation. The device gets its carrier when the data plane opens it, and keeps its routes when we
  * stop. While the packet threads start, the kernel's tables are dumped and followed. From then on:
  *
- *     rtnetlink -> RouteFollower -> RouteForwarding (marks, compares) -> one change at a time -> DataPlane
+ *     rtnetlink -> RouteFollower -> RouteForwarding (marks, compares) -> TableLaying -> DataPlane
  *
- * Messages that arrive while a change is being laid are gathered into the next one. The device is followed by its
- * index, so a new name does not matter. Where it is deleted the packet threads end, and the data plane is started
+ * A status first reads what the kernel has said and waits until it is in force, so whoever put a route and then asks
+ * sees it. The device is followed by its index, so a new name does not matter. Where it is deleted the packet threads end, and the data plane is started
  * again, which makes the device anew; whoever owns the routes puts them back.
  */
 import { mkdirSync } from 'node:fs';
@@ -16,7 +16,7 @@ import type { Clock } from '../base/clock.ts';
 import { UnavailableError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { KernelChange, KernelTables } from '../control/kernel-tables.ts';
-import { describeOperation, RouteForwarding } from '../control/route-forwarding.ts';
+import { RouteForwarding } from '../control/route-forwarding.ts';
 import { output } from '../host/commands.ts';
 import { RouteFollower } from '../host/route-follower.ts';
 import { readSysctl, writeSysctl } from '../host/sysctl.ts';
@@ -25,17 +25,16 @@ import { formatIpv4 } from '../ip/ipv4.ts';
 import { type OverlayMtu, overlayMtu, type UnderlayMtu } from '../ip/mtu.ts';
 import type { DataPlane, DataPlaneOptions } from './data-plane.ts';
 import { FAST_PATH_STARTING } from './fast-path-state.ts';
-import { serveTcp, serveUnix } from './http.ts';
+import { type PeerStatus, TUNNEL_STATUS_VERSION, type TunnelStatus } from './status.ts';
+import { serveStatus } from './status-socket.ts';
+import { TableLaying } from './table-laying.ts';
 import { type TunnelOptions, tunnelSocketPath } from './tunnel-options.ts';
-import {
-  TUNNEL_STATUS_VERSION,
-  type TunnelPeerStatus,
-  type TunnelStatus,
-  tunnelWarnings,
-} from './tunnel-status.ts';
+import { tunnelWarnings } from './tunnel-warnings.ts';
 
 /** How soon a data plane that ended is started again. */
 const RESTART_MS = 500;
+/** So long a status waits for the changes before it; a dump that is due comes within a second. */
+const CATCH_UP_MS = 2_000;
 /** Where the underlay is not known yet: what Calico sets for 1500. */
 const USUAL_OVERLAY_MTU = 1480;
 
@@ -69,12 +68,9 @@ class Tunnel {
   readonly #stoppers: (() => Promise<void> | void)[] = [];
   readonly #forwarding: RouteForwarding;
   readonly #follower: RouteFollower;
+  readonly #table: TableLaying;
   #dataPlane: DataPlane | undefined;
-  #revision = 0;
   #restarting: Promise<void> = Promise.resolve();
-  #laying = false;
-  #changed = false;
-  #lastChange: TunnelStatus['lastChange'] = null;
   #problem: string | null = null;
 
   constructor(options: TunnelOptions, parts: TunnelParts, signal: AbortSignal) {
@@ -87,6 +83,11 @@ class Tunnel {
       allow: options.allow,
       transport: options.transport === 'udp' ? 'udp' : 'ipip',
       udpPort: options.udpPort,
+    });
+    this.#table = new TableLaying({
+      forwarding: this.#forwarding,
+      clock: parts.clock,
+      logger: parts.logger,
     });
     this.#follower = new RouteFollower({
       clock: parts.clock,
@@ -103,7 +104,7 @@ class Tunnel {
     await this.#serve();
     this.#stoppers.push(() => {
       const dataPlane = this.#dataPlane;
-      this.#dataPlane = undefined;
+      this.#release();
       return dataPlane?.stop();
     });
     await this.#startDataPlane(() => this.#follower.start());
@@ -147,19 +148,14 @@ class Tunnel {
 
   async #serve(): Promise<void> {
     const { runDirectory, device, metrics } = this.#options;
-    const status = () => this.#status();
-    const json = () => ({ type: 'application/json', body: `${JSON.stringify(status())}\n` });
-    const socket = await serveUnix(tunnelSocketPath(runDirectory, device), { '/v1/status': json });
-    this.#stoppers.push(() => socket.close());
-    if (!metrics) return;
-    // A third of what there is to load, and only some ask for it.
-    const { createMetrics } = await import('./metrics.ts');
-    const exporter = createMetrics(status);
-    const server = await serveTcp(metrics.host, metrics.port, {
-      '/metrics': async () => ({ type: exporter.type, body: await exporter.text() }),
-    });
-    this.#parts.logger.info({ host: metrics.host, port: server.port }, 'metrics are served');
-    this.#stoppers.push(() => server.close());
+    this.#stoppers.push(
+      await serveStatus({
+        socket: tunnelSocketPath(runDirectory, device),
+        metrics,
+        logger: this.#parts.logger,
+        status: async () => this.#status(await this.#caughtUp()),
+      }),
+    );
   }
 
   /** `meanwhile` is done while the packet threads start. */
@@ -192,14 +188,18 @@ class Tunnel {
     const { entryCount, routeCount } = this.#forwarding;
     logger.info({ device, adopted, entries: entryCount, routes: routeCount }, 'the tunnel runs');
     this.#dataPlane = dataPlane;
-    this.#lay();
+    this.#table.begin(dataPlane);
+  }
+
+  #release(): void {
+    this.#dataPlane = undefined;
+    this.#table.end();
   }
 
   async #setUp(dataPlane: DataPlane, adopted: boolean): Promise<void> {
     const { mtu } = this.#options;
     this.#forwarding.setDevice(dataPlane.device.index);
-    this.#forwarding.drain();
-    await dataPlane.replace(this.#forwarding.config(++this.#revision));
+    await this.#table.replace(dataPlane);
     if (mtu !== null) await this.#setMtu(mtu);
     else if (!adopted) await this.#setMtu(this.#automaticMtu());
     this.#loosenReversePathFilter();
@@ -210,7 +210,7 @@ class Tunnel {
     const { clock, logger } = this.#parts;
     this.#problem = error.message;
     logger.error({ error }, 'the data plane ended and is started again');
-    this.#dataPlane = undefined;
+    this.#release();
     await ended.stop();
     while (!this.#signal.aborted) {
       try {
@@ -250,54 +250,39 @@ class Tunnel {
 
   #onTables(tables: KernelTables): void {
     this.#forwarding.replace(tables);
-    this.#lay();
+    this.#table.lay();
   }
 
   #onChanges(changes: readonly KernelChange[]): void {
     for (const change of changes) if (this.#forwarding.apply(change) === 'drifted') this.#follower.doubt();
-    this.#lay();
+    this.#table.lay();
   }
 
-  /** Brings the data plane up to date; one change at a time. */
-  #lay(): void {
-    this.#changed = true;
-    if (this.#laying || !this.#dataPlane) return;
-    this.#laying = true;
-    void this.#layAll()
-      .catch((error: Error) => {
-        // A data plane that ended is started again with a snapshot; while it runs, a change cannot fail.
-        this.#parts.logger.error({ error }, 'a change could not be laid');
-      })
-      .finally(() => {
-        this.#laying = false;
-        if (this.#changed && this.#dataPlane) this.#lay();
-      });
-  }
-
-  async #layAll(): Promise<void> {
-    while (this.#changed) {
-      const dataPlane = this.#dataPlane;
-      if (!dataPlane) return;
-      this.#changed = false;
-      const operations = this.#forwarding.drain();
-      if (operations.length === 0) continue;
-      const revision = ++this.#revision;
-      if ((await dataPlane.change({ revision, operations })) === 'gap')
-        await dataPlane.replace(this.#forwarding.config(revision));
-      const what = operations.map(describeOperation).findLast((text) => text !== undefined);
-      if (what === undefined) continue;
-      const at = new Date(this.#parts.clock.wallMs()).toISOString();
-      this.#lastChange = { at, what, operations: operations.length };
+  /** What the kernel has said by now is in force when this resolves; false where that takes too long. */
+  async #caughtUp(): Promise<boolean> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<boolean>((resolve) => {
+      timer = setTimeout(() => resolve(false), CATCH_UP_MS);
+    });
+    const caughtUp = this.#follower.catchUp().then(async () => {
+      await this.#table.laid();
+      return true;
+    });
+    try {
+      return await Promise.race([caughtUp, late]);
+    } finally {
+      clearTimeout(timer);
     }
   }
 
-  #status(): TunnelStatus {
+  #status(caughtUp: boolean): TunnelStatus {
     const { device: wanted, local, transport } = this.#options;
     const dataPlane = this.#dataPlane;
     const link = dataPlane && this.#forwarding.link(dataPlane.device.index);
     const counters = dataPlane?.counters() ?? {};
     const warnings = tunnelWarnings({
       wanted,
+      caughtUp,
       device: link,
       underlay: this.#forwarding.underlayLinks(),
       disputed: this.#forwarding.disputed(),
@@ -321,7 +306,7 @@ class Tunnel {
       routes: this.#forwarding.routeCount,
       entries: this.#forwarding.entryCount,
       revision: dataPlane?.revision ?? 0,
-      lastChange: this.#lastChange,
+      lastChange: this.#table.lastChange,
       dumps: this.#follower.dumps,
       overruns: this.#follower.overruns,
       peers: this.#peers(),
@@ -332,7 +317,7 @@ class Tunnel {
   }
 
   /** Those that we send to, and of the others those that we heard from. */
-  #peers(): TunnelPeerStatus[] {
+  #peers(): PeerStatus[] {
     return (this.#dataPlane?.peers() ?? []).flatMap((counters) => {
       const transport = this.#forwarding.peer(counters.address)?.transport;
       const idle = counters.inboundPackets + counters.inboundDrops === 0;

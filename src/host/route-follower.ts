@@ -46,6 +46,8 @@ export class RouteFollower {
   #links = new Set<number>();
   #lastDumpMs = 0;
   #timer: NodeJS.Timeout | undefined;
+  /** Who waits for the dump that is due. */
+  #waiting: (() => void)[] = [];
   #dumps = 0;
   #overruns = 0;
 
@@ -72,6 +74,13 @@ export class RouteFollower {
   /** Asks for a dump on our own account, such as where a message contradicts what is known. */
   doubt(): void {
     this.#dumpSoon();
+  }
+
+  /** Resolves when everything that the kernel had said by now is handed on, by a dump where one is due. */
+  catchUp(): Promise<void> {
+    this.#hear();
+    if (!this.#timer) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
   async stop(): Promise<void> {
@@ -147,6 +156,7 @@ export class RouteFollower {
     this.#parts.logger.debug({ routes: tables.routes.length, links: tables.links.length, ms }, 'dumped');
     this.#parts.onTables(tables);
     if (tables.interrupted) this.#dumpSoon();
+    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 }
 

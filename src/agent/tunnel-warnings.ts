@@ -1,63 +1,15 @@
-/** What `tortie tunnel run` says of itself on its unix socket, and what on the host would spoil its work. */
+/** What on the host would spoil the work of `tortie tunnel run`, each with the line that mends it. */
 import type { KernelLink } from '../control/kernel-tables.ts';
 import { readSysctl } from '../host/sysctl.ts';
 import { formatPrefix, type Prefix } from '../ip/prefix.ts';
-import type { FastPathState } from './fast-path-state.ts';
 
-export const TUNNEL_STATUS_VERSION = 1;
 /** Of disputed prefixes so many are named. */
 const NAMED_PREFIXES = 3;
 
-export interface TunnelPeerStatus {
-  readonly address: string;
-  /** `none`: a next hop of routes beside our device; it may send to us, we do not send to it. */
-  readonly transport: 'ipip' | 'udp' | 'none';
-  readonly outboundPackets: number;
-  readonly outboundBytes: number;
-  readonly outboundDrops: number;
-  readonly inboundPackets: number;
-  readonly inboundBytes: number;
-  readonly inboundDrops: number;
-  readonly inboundSpoofed: number;
-  readonly pathMtu: number | null;
-}
-
-/** `GET /v1/status` */
-export interface TunnelStatus {
-  readonly version: typeof TUNNEL_STATUS_VERSION;
-  readonly pid: number;
-  /** `degraded`: the device is gone or a packet thread ended, and it is being started again. */
-  readonly state: 'starting' | 'running' | 'degraded';
-  readonly startedAt: string;
-  readonly device: {
-    /** Its name now; `wanted` is what it was asked for. */
-    readonly name: string;
-    readonly wanted: string;
-    readonly index: number | null;
-    readonly mtu: number | null;
-    readonly up: boolean;
-    readonly carrier: boolean;
-  };
-  readonly local: string | null;
-  readonly transport: string;
-  /** Routes followed, of all tables and devices; and prefixes that our device forwards. */
-  readonly routes: number;
-  readonly entries: number;
-  /** Of the forwarding table: grows by one with each change in force. */
-  readonly revision: number;
-  readonly lastChange: { readonly at: string; readonly what: string; readonly operations: number } | null;
-  /** How often the kernel's tables were read as a whole, and how often because messages were lost. */
-  readonly dumps: number;
-  readonly overruns: number;
-  readonly peers: readonly TunnelPeerStatus[];
-  /** Of each direction why the fast path does not run, null where it does; its share is in the counters. */
-  readonly fastPath: FastPathState;
-  readonly counters: Readonly<Record<string, number>>;
-  readonly warnings: readonly string[];
-}
-
 export interface TunnelSurroundings {
   readonly wanted: string;
+  /** Whether everything that the kernel had said is in force. */
+  readonly caughtUp: boolean;
   readonly device: KernelLink | undefined;
   readonly underlay: readonly KernelLink[];
   readonly disputed: readonly Prefix[];
@@ -66,9 +18,10 @@ export interface TunnelSurroundings {
 
 /** Read anew for each status: these are other people's switches. */
 export function tunnelWarnings(around: TunnelSurroundings): string[] {
-  const { wanted, device, underlay, disputed, looped } = around;
+  const { wanted, caughtUp, device, underlay, disputed, looped } = around;
   const name = device?.name ?? wanted;
   const warnings: string[] = [];
+  if (!caughtUp) warnings.push('the last changes of routes, links or addresses are not in force yet');
   if (device && device.name !== wanted)
     warnings.push(`${wanted} is called ${device.name} now; we serve it under either name`);
   if (device && !device.up) warnings.push(`${name} is down: ip link set ${name} up`);
