@@ -11,9 +11,10 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { askUnix } from '../../src/agent/http.ts';
+import type { TunnelStatus } from '../../src/agent/status.ts';
 import { tunnelSocketPath } from '../../src/agent/tunnel-options.ts';
-import type { TunnelStatus } from '../../src/agent/tunnel-status.ts';
 import { conservationGap } from '../../src/dataplane/counters.ts';
+import { pingAtOnce } from './ping.ts';
 import { eventually, MAIN } from './small-cloud.ts';
 
 export type Host = 'a' | 'b' | 'c';
@@ -84,7 +85,7 @@ export class TunnelHosts {
   /** What ping said, also where answers are missing. */
   ping(from: Host, to: string, ...words: string[]): string {
     try {
-      return this.run(from, 'ping', '-i', '0.02', '-W', '2', ...words, to);
+      return this.run(from, ...pingAtOnce(...words, to));
     } catch (error) {
       const { stdout, stderr } = error as { stdout?: string; stderr?: string };
       return `${stdout}${stderr}`;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readPcapng } from '../../src/wire/pcapng.ts';
 import { labUnavailable, runCommand, TestLab } from '../helpers/lab.ts';
+import { pingSteadily } from '../helpers/ping.ts';
 
 const lab = new TestLab('look');
 const directory = mkdtempSync(join(tmpdir(), 'tortie-capture-'));
@@ -25,7 +26,7 @@ describe.skipIf(labUnavailable)(`capture and fault${labUnavailable ? ` (${labUna
     const file = join(directory, 'three.pcapng');
     const places = ['w1', 'node1:tunl0', 'fabric:node1'];
     const capture = lab.run(['lab', 'capture', ...places, '--write', file, '--seconds', '6']);
-    const pinging = await lab.inside('w1', ['ping', '-c', '50', '-i', '0.1', '-W', '2', 'w3']);
+    const pinging = await lab.inside('w1', pingSteadily(50, 0.1, 'w3'));
     expect(pinging.status).toBe(0);
     expect((await capture).status).toBe(0);
 

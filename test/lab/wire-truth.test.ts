@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { poll, systemClock } from '../../src/base/clock.ts';
 import { type Capture, openCapture } from '../../src/io/capture.ts';
 import { labUnavailable, runCommand, TestLab } from '../helpers/lab.ts';
+import { pingAtOnce } from '../helpers/ping.ts';
 
 const lab = new TestLab('wire');
 const SIZES = [0, 1, 56, 511, 1000, 1452];
@@ -20,22 +21,10 @@ describe.skipIf(labUnavailable)(`on the wire${labUnavailable ? ` (${labUnavailab
   });
 
   async function pingAllSizes(): Promise<void> {
-    // One packet a call: after a first answer ping waits for the last one two round trips only, whatever -W says.
-    const words = (size: number) => [
-      'ping',
-      '-q',
-      '-c',
-      '1',
-      '-W',
-      '5',
-      '-s',
-      `${size}`,
-      '-p',
-      'a55a17',
-      'w3',
-    ];
-    for (const size of SIZES.flatMap((each) => Array(3).fill(each)))
-      expect((await lab.inside('w1', words(size))).stdout).toContain(' 0% packet loss');
+    for (const size of SIZES) {
+      const words = pingAtOnce('-q', '-c', '3', '-s', `${size}`, '-p', 'a55a17', 'w3');
+      expect((await lab.inside('w1', words)).stdout).toContain(' 0% packet loss');
+    }
   }
 
   test('tcpdump finds protocol 4, right lengths and right checksums', async () => {

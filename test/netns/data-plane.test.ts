@@ -10,6 +10,7 @@ import { openRawSender } from '../../src/io/raw-socket.ts';
 import { socketAddress } from '../../src/io/socket-options.ts';
 import { type Ipv4, ipv4 } from '../../src/ip/ipv4.ts';
 import { ipv4Packet, udpPacket } from '../helpers/packets.ts';
+import { pingAtOnce } from '../helpers/ping.ts';
 import { transfer } from '../helpers/tcp-transfer.ts';
 import {
   conservationGaps,
@@ -44,12 +45,11 @@ afterEach(async () => {
   expect(conservationGaps(nodes)).toEqual(NO_GAPS);
 });
 
-const ping = (...words: string[]) =>
-  nodes.run(nodes.a, 'ping', '-i', '0.02', '-W', '5', ...words, WORKLOAD_B);
-/** ping exits with 1 where answers are missing; what it said is what counts. */
+const ping = (...words: string[]) => nodes.run(nodes.a, ...pingAtOnce(...words, WORKLOAD_B));
+/** One after the other, so that the second knows of the first; ping exits with 1 where answers are missing. */
 const failedPing = (...words: string[]) => {
   try {
-    return ping(...words);
+    return nodes.run(nodes.a, 'ping', '-i', '0.02', '-W', '5', ...words, WORKLOAD_B);
   } catch (error) {
     return String((error as { stdout?: string }).stdout);
   }

@@ -17,6 +17,7 @@ import { prefix, prefixOf } from '../../src/ip/prefix.ts';
 import { detachPrograms } from '../helpers/bpf-links.ts';
 import { firewallOf, quicken as putBefore } from '../helpers/fast-planes.ts';
 import { ipv4Packet, udpPacket } from '../helpers/packets.ts';
+import { pingAtOnce } from '../helpers/ping.ts';
 import { transfer } from '../helpers/tcp-transfer.ts';
 import {
   configOf,
@@ -64,7 +65,7 @@ async function quicken(node: Node, mode: 'auto' | 'ebpf' = 'ebpf'): Promise<Fast
 }
 
 const ping = (...words: string[]) =>
-  nodes.run(nodes.a, 'ping', '-q', '-i', '0.02', '-W', '5', '-I', WORKLOAD_A, ...words, WORKLOAD_B);
+  nodes.run(nodes.a, ...pingAtOnce('-q', '-I', WORKLOAD_A, ...words, WORKLOAD_B));
 const carried = (node: Node, direction: 'outbound' | 'inbound') =>
   nodes.planes[node].counters()[`${direction}_note_fast_packets`] ?? 0;
 const until = (what: () => boolean) => poll(systemClock, 8000, 20, async () => what() || undefined);

@@ -4,6 +4,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { resourceKey } from '../../src/model/keys.ts';
 import { API_VERSION } from '../../src/model/resources.ts';
 import type { KeyValue } from '../helpers/cluster.ts';
+import { pingAtOnce } from '../helpers/ping.ts';
 import { inProcessClient } from '../helpers/recordings.ts';
 import { blockOf, eventually, MAIN, SmallCloud, workloadAddress } from '../helpers/small-cloud.ts';
 
@@ -47,7 +48,7 @@ test('while datastoreReady is false the agents hold still; then all that waited 
   await cloud.setMode('Never');
   await systemClock.sleep(500); // sleeps: nothing is to happen meanwhile
   expect(routeToNode3()).toBe(ENCAPSULATED);
-  cloud.run('w1', 'ping', '-c', '2', '-i', '0.05', '-W', '2', workloadAddress('node3'));
+  cloud.run('w1', ...pingAtOnce('-c', '2', workloadAddress('node3')));
   await cloud.put(ready(true));
   await eventually('the pool is obeyed', async () => (routeToNode3() === PLAIN ? true : undefined));
   await cloud.inForce(await cloud.setMode('Always'), AGENTS);

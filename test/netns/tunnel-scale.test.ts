@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { answered, pingSteadily } from '../helpers/ping.ts';
 import { address, block, inner, TunnelHosts } from '../helpers/tunnel-hosts.ts';
 
 const ROUTES = 20_000;
@@ -34,24 +35,13 @@ function route(verb: 'add' | 'replace', i: number, hop: number): string {
 
 test('20,000 routes are followed, a change among them is in force at once, and replaced next hops lose nothing', async () => {
   const started = hosts.start('a');
-  const status = await hosts.until('a', 'all routes', (s) => s.entries === ROUTES + 1);
+  const status = await hosts.until('a', 'runs', (s) => s.state === 'running');
+  expect(status.entries).toBe(ROUTES + 1);
   const [, afterName = ''] = readFileSync(`/proc/${status.pid}/stat`, 'utf8').split(') ');
   const [user, system] = afterName.split(' ').slice(11, 13).map(Number) as [number, number];
   expect((user + system) / CLOCK_TICKS, started.log()).toBeLessThan(START_CPU_SECONDS);
 
-  const words = [
-    'netns',
-    'exec',
-    hosts.namespace('a'),
-    'ping',
-    '-i',
-    '0.005',
-    '-c',
-    '400',
-    '-W',
-    '5',
-    inner('b'),
-  ];
+  const words = ['netns', 'exec', hosts.namespace('a'), ...pingSteadily(400, 0.005, inner('b'))];
   const ping = spawn('ip', words, { stdio: ['ignore', 'pipe', 'ignore'], timeout: 60_000 });
   let text = '';
   ping.stdout.setEncoding('utf8').on('data', (part: string) => {
@@ -62,14 +52,11 @@ test('20,000 routes are followed, a change among them is in force at once, and r
   hosts.ip('a', ...Array.from({ length: 2_000 }, (_, i) => route('replace', i, i + 1)));
   hosts.ip('a', route('replace', ROUTES - 1, 7));
   const changedMs = performance.now();
-  await hosts.until(
-    'a',
-    'the change is in force',
-    (s) => s.lastChange?.what.endsWith('by 10.7.0.7') ?? false,
-  );
+  // The answer comes when the change is in force.
+  expect((await hosts.status('a'))?.lastChange?.what).toMatch(/by 10\.7\.0\.7$/);
   expect(performance.now() - changedMs).toBeLessThan(5_000);
   await ended;
-  expect(text).toContain('400 packets transmitted, 400 received');
+  expect(answered(text, 400), text.slice(-200)).toBe(400);
   const { entries, overruns, dumps } = (await hosts.status('a'))!;
   expect({ entries, overruns, dumps }).toEqual({ entries: ROUTES + 1, overruns: 0, dumps: 1 });
   const resident = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${status.pid}/status`, 'utf8'))?.[1];
@@ -89,10 +76,12 @@ test('what is missed while the process stands still is made good by a new dump',
   } finally {
     process.kill(pid, 'SIGCONT');
   }
-  const status = await hosts.until('a', 'a new dump', (s) => s.overruns > 0 && s.dumps > dumps);
+  const status = (await hosts.status('a'))!;
+  expect(status.overruns).toBeGreaterThan(0);
+  expect(status.dumps).toBeGreaterThan(dumps);
   expect(status.entries).toBe(ROUTES + 1);
   hosts.ip('b', 'addr add 11.0.0.1/32 dev lo');
   hosts.ip('a', `route add 11.0.0.1/32 via ${address('b')} dev tunl0 onlink`);
-  await hosts.until('a', 'a change after it', (s) => s.lastChange?.what.startsWith('11.0.0.1/32') ?? false);
+  expect((await hosts.status('a'))?.lastChange?.what).toMatch(/^11\.0\.0\.1\/32/);
   expect(hosts.ping('a', '11.0.0.1', '-c', '3')).toContain('3 received');
 });

@@ -7,6 +7,7 @@ import { openRawSender } from '../../src/io/raw-socket.ts';
 import { socketAddress } from '../../src/io/socket-options.ts';
 import { type Ipv4, ipv4 } from '../../src/ip/ipv4.ts';
 import { ipv4Packet, udpPacket } from '../helpers/packets.ts';
+import { answered, pingSteadily } from '../helpers/ping.ts';
 import { eventually } from '../helpers/small-cloud.ts';
 import { transfer } from '../helpers/tcp-transfer.ts';
 import { address, block, inner, TunnelHosts } from '../helpers/tunnel-hosts.ts';
@@ -71,7 +72,7 @@ const FETCH_METRICS =
 test('the first packet by a new route is not lost, however fast it follows', () => {
   for (let i = 1; i <= 10; i++) {
     hosts.ip('b', `addr add 192.168.77.${i}/32 dev lo`);
-    const script = `ip route add 192.168.77.${i}/32 via ${address('b')} dev tunl0 onlink && ping -c 1 -W 2 192.168.77.${i}`;
+    const script = `ip route add 192.168.77.${i}/32 via ${address('b')} dev tunl0 onlink && ping -c 1 -W 10 192.168.77.${i}`;
     expect(hosts.run('a', 'sh', '-c', script)).toContain('1 received');
   }
 });
@@ -81,19 +82,7 @@ test('route replace to another next hop and back while pings run: none is lost',
   hosts.ip('c', 'addr add 192.168.88.1/32 dev lo');
   const by = (host: 'b' | 'c') => `route replace 192.168.88.0/24 via ${address(host)} dev tunl0 onlink`;
   hosts.ip('a', by('b'));
-  const words = [
-    'netns',
-    'exec',
-    hosts.namespace('a'),
-    'ping',
-    '-i',
-    '0.002',
-    '-c',
-    '1000',
-    '-W',
-    '2',
-    '192.168.88.1',
-  ];
+  const words = ['netns', 'exec', hosts.namespace('a'), ...pingSteadily(1000, 0.002, '192.168.88.1')];
   const ping = spawn('ip', words, { stdio: ['ignore', 'pipe', 'ignore'], timeout: 60_000 });
   let text = '';
   ping.stdout.setEncoding('utf8').on('data', (part: string) => {
@@ -105,7 +94,7 @@ test('route replace to another next hop and back while pings run: none is lost',
     await new Promise((resolve) => setTimeout(resolve, 100)); // sleeps: lets pings run in between; the count decides
   }
   await ended;
-  expect(text).toContain('1000 packets transmitted, 1000 received');
+  expect(answered(text, 1000), text.slice(-200)).toBe(1000);
   const sent = Object.fromEntries(
     (await hosts.status('a'))!.peers.map((p) => [p.address, p.outboundPackets]),
   );
@@ -119,7 +108,6 @@ test('a multipath route uses both next hops, each flow one', async () => {
     hosts.ip(host, ...Array.from({ length: 8 }, (_, i) => `addr add 192.168.99.${i}/32 dev lo`));
   const hop = (host: 'b' | 'c') => `nexthop via ${address(host)} dev tunl0 onlink`;
   hosts.ip('a', `route add 192.168.99.0/24 ${hop('b')} ${hop('c')}`);
-  await hosts.until('a', 'the route is in force', (s) => s.lastChange?.what.includes('192.168.99') ?? false);
   const before = (await hosts.status('a'))!.peers;
   for (let i = 0; i < 8; i++) expect(hosts.ping('a', `192.168.99.${i}`, '-c', '2')).toContain('2 received');
   const after = (await hosts.status('a'))!.peers;
@@ -134,15 +122,15 @@ test('a multipath route uses both next hops, each flow one', async () => {
 
 test('a route with an MTU of its own is obeyed', () => {
   hosts.ip('a', `route replace ${block('b')} via ${address('b')} dev tunl0 onlink mtu 1300`);
-  expect(hosts.ping('a', inner('b'), '-c', '1', '-s', '1400', '-M', 'do')).toMatch(/mtu.?=.?1300/);
+  expect(hosts.ping('a', inner('b'), '-c', '1', '-W', '1', '-s', '1400', '-M', 'do')).toMatch(/mtu.?=.?1300/);
   expect(hosts.ping('a', inner('b'), '-c', '1', '-s', '1272', '-M', 'do')).toContain('1 received');
   hosts.ip('a', `route replace ${block('b')} via ${address('b')} dev tunl0 onlink`);
 });
 
 test('the same prefix in two tables is reported, and main’s next hop is used', async () => {
   hosts.ip('a', `route add ${block('b')} via ${address('c')} dev tunl0 onlink table 100`);
-  const status = await hosts.until('a', 'the dispute is told', (s) => s.warnings.length > 0);
-  expect(status.warnings[0]).toMatch(/1 prefixes have other next hops in another table.*192\.168\.2\.0\/26/);
+  const status = await hosts.status('a');
+  expect(status?.warnings[0]).toMatch(/1 prefixes have other next hops in another table.*192\.168\.2\.0\/26/);
   expect(hosts.ping('a', inner('b'), '-c', '1')).toContain('1 received');
   hosts.ip('a', `route del ${block('b')} table 100`);
 });
@@ -203,11 +191,7 @@ describe('who may send', () => {
 
   test('the old next hop for one more second, and then no longer', async () => {
     hosts.ip('a', `route replace ${block('b')} via ${address('c')} dev tunl0 onlink`);
-    await hosts.until(
-      'a',
-      'the new next hop is in force',
-      (s) => s.lastChange?.what.includes(address('c')) ?? false,
-    );
+    expect((await hosts.status('a'))?.lastChange?.what).toContain(address('c'));
     expect(await moved(() => forge(address('b'), inner('b')))).toEqual(TAKEN);
     await eventually('the old one is refused', async () =>
       (await moved(() => forge(address('b'), inner('b'))))[0] === 'inbound_drop_inner_source_foreign_packets'
@@ -219,9 +203,8 @@ describe('who may send', () => {
 
   test('a route by another device counts too: the other side may wrap where we do not', async () => {
     hosts.ip('a', `route add 192.168.60.0/26 via 10.0.1.1 dev eth0`);
-    await eventually('the router may send', async () =>
-      (await moved(() => forge('10.0.1.1', '192.168.60.5')))[0] === TAKEN[0] ? true : undefined,
-    );
+    expect(await hosts.status('a')).toBeDefined();
+    expect(await moved(() => forge('10.0.1.1', '192.168.60.5'))).toEqual(TAKEN);
     expect(await moved(() => forge(address('b'), '192.168.60.5'))).toEqual([
       'inbound_drop_inner_source_foreign_packets',
     ]);
@@ -246,7 +229,7 @@ describe('the host’s firewall keeps its force on protocol 4', () => {
 describe('what others do to the device', () => {
   test('down and up: the routes are gone without a word from the kernel, and we notice', async () => {
     hosts.ip('a', 'link set tunl0 down');
-    await hosts.until('a', 'down, without entries', (s) => !s.device.up && s.entries === 0);
+    expect(await hosts.status('a')).toMatchObject({ entries: 0, device: { up: false } });
     hosts.configure('a', 'b', 'c');
     expect(hosts.ping('a', inner('b'), '-c', '3')).toContain('3 received');
   });
@@ -255,17 +238,17 @@ describe('what others do to the device', () => {
     const { entries } = (await hosts.status('a'))!;
     hosts.ip('a', 'addr add 192.168.1.5/32 dev tunl0');
     hosts.ip('a', `route add 192.168.44.0/24 via ${address('b')} dev tunl0 onlink src 192.168.1.5`);
-    await hosts.until('a', 'the route is in force', (s) => s.entries === entries + 1);
+    expect(await hosts.status('a')).toMatchObject({ entries: entries + 1 });
     hosts.ip('a', 'addr del 192.168.1.5/32 dev tunl0');
-    await hosts.until('a', 'it is gone', (s) => s.entries === entries);
+    expect(await hosts.status('a')).toMatchObject({ entries });
   });
 
   test('another name', async () => {
     hosts.ip('a', 'link set tunl0 down', 'link set tunl0 name other0', 'link set other0 up');
     hosts.ip('a', `route add ${block('b')} via ${address('b')} dev other0 onlink`);
     expect(hosts.ping('a', inner('b'), '-c', '3')).toContain('3 received');
-    const status = await hosts.until('a', 'the name is told', (s) => s.warnings.length > 0);
-    expect(status.warnings[0]).toContain('tunl0 is called other0 now');
+    const status = await hosts.status('a');
+    expect(status?.warnings[0]).toContain('tunl0 is called other0 now');
     hosts.ip('a', 'link set other0 down', 'link set other0 name tunl0');
   });
 
@@ -283,7 +266,7 @@ describe('what others do to the device', () => {
 
   test('an MTU set by others stays', async () => {
     hosts.ip('a', 'link set tunl0 mtu 1400');
-    await hosts.until('a', 'told', (s) => s.device.mtu === 1400);
+    expect(await hosts.status('a')).toMatchObject({ device: { mtu: 1400 } });
     expect(hosts.ping('a', inner('b'), '-c', '1', '-s', '1372', '-M', 'do')).toContain('1 received');
     expect(link('a').mtu).toBe(1400);
   });

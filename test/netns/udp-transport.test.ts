@@ -4,6 +4,7 @@ import { poll, systemClock } from '../../src/base/clock.ts';
 import { type Capture, openCapture } from '../../src/io/capture.ts';
 import { namedNetworkNamespace } from '../../src/io/netns.ts';
 import { decodeFrame, ipv4Layers } from '../../src/wire/decode.ts';
+import { pingAtOnce } from '../helpers/ping.ts';
 import { transfer } from '../helpers/tcp-transfer.ts';
 import {
   configOf,
@@ -38,11 +39,11 @@ afterEach(async () => {
   expect(conservationGaps(nodes)).toEqual(NO_GAPS);
 });
 
-const ping = (...words: string[]) =>
-  nodes.run(nodes.a, 'ping', '-i', '0.02', '-W', '5', ...words, WORKLOAD_B);
+const ping = (...words: string[]) => nodes.run(nodes.a, ...pingAtOnce(...words, WORKLOAD_B));
+/** One after the other, so that the second knows of the first; ping exits with 1 where answers are missing. */
 const failedPing = (...words: string[]) => {
   try {
-    return ping(...words);
+    return nodes.run(nodes.a, 'ping', '-i', '0.02', '-W', '5', ...words, WORKLOAD_B);
   } catch (error) {
     return String((error as { stdout?: string }).stdout);
   }
@@ -70,7 +71,7 @@ async function untilSeen(
 test('an echo crosses as the payload of a datagram, DSCP and ECN copied, DF set, port to port', async () => {
   const capture = openCapture({ netnsPath: namedNetworkNamespace(nodes.router), interface: 'to-b' });
   try {
-    expect(ping('-c', '3', '-Q', '0xb9')).toContain('3 received');
+    expect(ping('-c', '1', '-Q', '0xb9')).toContain('1 received');
     const frame = await untilSeen(capture, (bytes) => bytes[14 + 9] === 17 && bytes[14 + 28 + 20] === 8);
     const [, outer, udp, inner, icmp] = decodeFrame(frame!);
     expect(outer).toMatchObject({ protocol: 17, tos: 0xb9, dontFragment: true, ttl: 63, totalLength: 112 });

@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { pingAtOnce } from '../helpers/ping.ts';
 
 const MAIN = join(import.meta.dirname, '../../dist/cli/main.js');
 const ID = `tortie-t${process.pid}`;
@@ -112,7 +113,7 @@ test('two workloads reach each other through the host, which answers for 169.254
   // The agent's part.
   for (const { address, interface: device } of ends)
     ip('-n', HOST, 'route', 'replace', address, 'dev', device, 'scope', 'link');
-  ip('netns', 'exec', `${ID}-w1`, 'ping', '-c', '2', '-i', '0.1', '-W', '2', ends[1]?.address ?? '');
+  ip('netns', 'exec', `${ID}-w1`, ...pingAtOnce('-c', '2', ends[1]?.address ?? ''));
 });
 
 test('attaching again changes nothing, and mends what was broken', () => {
