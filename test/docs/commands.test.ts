@@ -42,7 +42,13 @@ test('docs/commands.md is what the commands say of themselves', async () => {
 
 test('help goes to stdout and ends with 0, misuse to stderr with 2', async () => {
   const run = promisify(execFile);
-  for (const words of [['no-such-command'], ['get', '--no-such-flag'], []]) {
+  for (const words of [
+    ['no-such-command'],
+    ['get', '--no-such-flag'],
+    [],
+    ['version', 'x'],
+    ['ipam', 'release'],
+  ]) {
     const failed = await run(process.execPath, [MAIN, ...words]).then(
       () => undefined,
       (error) => error,

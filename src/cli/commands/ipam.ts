@@ -170,6 +170,8 @@ function check(options: CheckOptions): Promise<number> {
 }
 
 function release(options: ReleaseOptions): Promise<number> {
+  if (options.ip === undefined && options.fromReport === undefined)
+    throw new UsageError('ipam release: expected --ip or --from-report');
   const say = (line: string) => process.stdout.write(`${line}\n`);
   const report = options.fromReport === undefined ? undefined : readReport(options.fromReport);
   return withStore(options, async (store, ipam) => {
