@@ -9,6 +9,7 @@ import { PathState } from '../dataplane/path-state.ts';
 import { PacketBatch, PieceBatch } from '../dataplane/ports.ts';
 import { runLoop } from '../dataplane/run-loop.ts';
 import { UnroutedHold } from '../dataplane/unrouted-hold.ts';
+import { warmUpInbound, warmUpOutbound } from '../dataplane/warm-up.ts';
 import { ForwardingTable } from '../fib/forwarding-table.ts';
 import { SourceTable } from '../fib/source-table.ts';
 import { Arena } from '../io/arena.ts';
@@ -45,6 +46,9 @@ try {
   writeFileSync('/proc/thread-self/comm', start.direction);
 } catch {}
 
+const warmUp = start.direction === 'outbound' ? warmUpOutbound : warmUpInbound;
+if (start.datagrams >= 0) warmUp('udp');
+if (start.datagrams < 0 || start.receiver >= 0) warmUp('ipip');
 if (start.direction === 'outbound') runOutbound();
 else runInbound();
 
@@ -85,11 +89,14 @@ function runOutbound(): void {
   report(0);
   runLoop({
     waiter,
-    step: () => outbound.step(),
-    second: () => {
-      const messages = listener.step();
-      outbound.sendReplies();
-      return messages;
+    source: { run: () => outbound.step(), capacity: BATCH_PACKETS },
+    second: {
+      run: () => {
+        const messages = listener.step();
+        outbound.sendReplies();
+        return messages;
+      },
+      capacity: ICMP_PACKETS,
     },
     takeMessages: () => {
       const goOn = takeMessages(table);
@@ -131,8 +138,8 @@ function runInbound(): void {
   report(0);
   runLoop({
     waiter,
-    step: () => (raw ? inbound.step() : inbound.stepDatagrams()),
-    second: () => inbound.stepDatagrams(),
+    source: { run: () => (raw ? inbound.step() : inbound.stepDatagrams()), capacity: BATCH_PACKETS },
+    second: { run: () => inbound.stepDatagrams(), capacity: BATCH_PACKETS },
     takeMessages: () => takeMessages(table),
   });
 }

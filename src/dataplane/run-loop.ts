@@ -10,12 +10,19 @@ const BATCHES_PER_TURN = 16;
 /** A source that says "ready" this often in a row and gives nothing is gone. */
 const BROKEN_LIMIT = 8;
 
+/** What runs one batch of a source. */
+export interface PacketStep {
+  /** Runs one batch and returns its size. */
+  readonly run: () => number;
+  /** The size of a full batch; a smaller one left the source empty, which so need not be asked once more. */
+  readonly capacity: number;
+}
+
 export interface RunLoopParts {
   readonly waiter: Waiter;
-  /** Runs one batch and returns its size. */
-  readonly step: () => number;
-  /** Runs one batch of the second source, where there is one, and returns its size. */
-  readonly second?: () => number;
+  readonly source: PacketStep;
+  /** The second source, where there is one. */
+  readonly second?: PacketStep;
   /** Takes over what was sent to this thread; false ends the loop. */
   readonly takeMessages: () => boolean;
   /** Something that is due at a time: how long until then (-1: nothing is), and what to do. */
@@ -24,7 +31,7 @@ export interface RunLoopParts {
 
 /** Returns when `takeMessages` says so; throws when the source is gone. */
 export function runLoop(parts: RunLoopParts): void {
-  const { waiter, step, second, takeMessages, due } = parts;
+  const { waiter, source, second, takeMessages, due } = parts;
   let broken = 0;
   for (;;) {
     const ready = waiter.wait(due?.remainingMs());
@@ -32,8 +39,8 @@ export function runLoop(parts: RunLoopParts): void {
     if ((ready & READY_WAKE) !== 0 && !takeMessages()) return;
     if ((ready & READY_SECOND) !== 0 && second !== undefined) runBatches(second);
     if ((ready & READY_SOURCE) === 0) continue;
-    const batches = runBatches(step);
-    if (batches > 0 || (ready & READY_BROKEN) === 0) broken = 0;
+    const packets = runBatches(source);
+    if (packets > 0 || (ready & READY_BROKEN) === 0) broken = 0;
     else if (++broken === BROKEN_LIMIT)
       throw new FailedError('ERR_DEVICE_GONE', 'the device or socket packets are read from is gone', {
         hint: 'was the device deleted? restart the agent',
@@ -41,8 +48,12 @@ export function runLoop(parts: RunLoopParts): void {
   }
 }
 
-function runBatches(step: () => number): number {
-  let batches = 0;
-  while (batches < BATCHES_PER_TURN && step() > 0) batches++;
-  return batches;
+function runBatches(step: PacketStep): number {
+  let packets = 0;
+  for (let batch = 0; batch < BATCHES_PER_TURN; batch++) {
+    const count = step.run();
+    packets += count;
+    if (count < step.capacity) break;
+  }
+  return packets;
 }
