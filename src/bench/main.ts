@@ -16,9 +16,10 @@
  * A contender that does not start or does not answer is a failure in the table, never a missing row.
  */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, release, tmpdir } from 'node:os';
+import { cpus, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { systemClock } from '../base/clock.ts';
 import { FailedError, TortieError, UsageError } from '../base/errors.ts';
 import { installedFile } from '../base/installation.ts';
 import { type Contender, kernelVxlan, underlay, underlayWithoutOffloads } from './contender.ts';
@@ -45,7 +46,6 @@ const QUICK: Durations = { tcpSeconds: 2, udpSeconds: 1, pingSeconds: 1 };
 const ROUNDS = 5;
 /** The whole of it; a round that would not end within is not begun. */
 const WHOLE_RUN_MS = 15 * 60_000;
-const PAGE = installedFile('docs/performance.md').pathname;
 const PICTURE = installedFile('docs/performance.svg').pathname;
 
 const { values: flags, positionals } = parseArgs({
@@ -147,7 +147,23 @@ async function startLane(lane: Lane): Promise<void> {
   }
 }
 
-function circumstances(round: string, times: Durations): Circumstances {
+/** Of all processors, during a second. */
+async function shareInUse(): Promise<number> {
+  const sums = () => {
+    const times = cpus().map((cpu) => cpu.times);
+    const idle = times.reduce((sum, { idle }) => sum + idle, 0);
+    return {
+      idle,
+      all: times.reduce((sum, { user, nice, sys, idle, irq }) => sum + user + nice + sys + idle + irq, 0),
+    };
+  };
+  const before = sums();
+  await systemClock.sleep(1_000);
+  const after = sums();
+  return 1 - (after.idle - before.idle) / (after.all - before.all);
+}
+
+async function circumstances(round: string, times: Durations): Promise<Circumstances> {
   return {
     round,
     at: new Date().toISOString(),
@@ -155,7 +171,7 @@ function circumstances(round: string, times: Durations): Circumstances {
     processor: cpus()[0]?.model.trim() ?? 'unknown processor',
     cores: cpus().length,
     node: process.versions.node,
-    load: loadavg()[0]!,
+    otherLoad: await shareInUse(),
     tcpSeconds: times.tcpSeconds,
   };
 }
@@ -191,7 +207,7 @@ async function runRounds(all: readonly Lane[], file: string): Promise<void> {
     const roundBegan = Date.now();
     const round = `${new Date().toISOString()}-${process.pid}-${i}`;
     log(`round ${i + 1} of ${rounds}`);
-    appendLine(file, circumstances(round, times));
+    appendLine(file, await circumstances(round, times));
     for (const lane of i % 2 === 0 ? all : [...all].reverse()) await measureLane(lane, round, times, file);
     longest = Math.max(longest, Date.now() - roundBegan);
   }
@@ -229,9 +245,9 @@ async function compare(): Promise<void> {
 function writePage(files: readonly string[]): void {
   if (files.length === 0) throw new UsageError('page RESULTS…: expected files that --results wrote');
   const results = Results.read(files);
-  replaceSection(PAGE, 'figures', [circumstancesText(results), figuresTable(results)].join('\n\n'));
-  replaceSection(PAGE, 'ratios', goalsTable(results));
-  replaceSection(PAGE, 'settings', settingsList(results));
+  replaceSection('figures', [circumstancesText(results), figuresTable(results)].join('\n\n'));
+  replaceSection('ratios', goalsTable(results));
+  replaceSection('settings', settingsList(results));
   writeFileSync(PICTURE, plot(results));
 }
 

@@ -1,6 +1,7 @@
 /**
  * `scripts/bench micro`: the inner loops alone, on memory: nanoseconds and bytes of garbage per operation.
  *
+ * With `--page` they go into docs/performance.md, too.
  * With `--deoptimizations` it measures nothing: it warms everything up, lets V8 say from then on what it takes
  * back of its optimizations, and runs everything again. What it says then would happen under load, too.
  */
@@ -15,6 +16,7 @@ import { ipv4 } from '../ip/ipv4.ts';
 import { sumBytes } from '../wire/checksum.ts';
 import { GSO_TCPV4 } from '../wire/virtio-net-header.ts';
 import { bytesAllocatedPerCall } from './allocation.ts';
+import { markdownTable, replaceSection } from './page.ts';
 import {
   OURS,
   SEGMENT_BYTES,
@@ -177,6 +179,11 @@ function deoptimizeOnPurpose(): void {
   }`);
 }
 
+function measured(subject: Subject): readonly string[] {
+  const allocated = bytesAllocatedPerCall(subject.run, ALLOCATION_CALLS) / subject.operations;
+  return [subject.name, nanoseconds(subject).toFixed(0), allocated.toFixed(2)];
+}
+
 const subjects = [...lookups(), ...checksums(), segmentation(), coalescing(), ...directions()];
 
 if (process.argv.includes('--deoptimizations')) {
@@ -188,11 +195,7 @@ if (process.argv.includes('--deoptimizations')) {
   all();
   deoptimizeOnPurpose();
 } else {
-  process.stdout.write('| operation | ns | bytes allocated |\n|---|---|---|\n');
-  for (const subject of subjects) {
-    const allocated = bytesAllocatedPerCall(subject.run, ALLOCATION_CALLS) / subject.operations;
-    process.stdout.write(
-      `| ${subject.name} | ${nanoseconds(subject).toFixed(1)} | ${allocated.toFixed(2)} |\n`,
-    );
-  }
+  const table = markdownTable([['operation', 'ns', 'bytes allocated'], ...subjects.map(measured)]);
+  process.stdout.write(`${table}\n`);
+  if (process.argv.includes('--page')) replaceSection('micro', table);
 }

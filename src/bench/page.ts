@@ -1,9 +1,12 @@
 /** docs/performance.md: the measured parts of the page, between marks; what is around them is written by hand. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { FailedError } from '../base/errors.ts';
+import { installedFile } from '../base/installation.ts';
 import { judge } from './goals.ts';
 import { FIGURES, type Figure } from './measure.ts';
 import { median, type Results } from './results.ts';
+
+const PAGE = installedFile('docs/performance.md').pathname;
 
 const HEADINGS: Readonly<Record<Figure, string>> = {
   'tcp-1500': 'TCP, MTU 1500, Gbit/s',
@@ -75,21 +78,21 @@ export function circumstancesText(results: Results): string {
   const first = results.circumstances[0];
   if (!first)
     throw new FailedError('ERR_BENCH', 'the results tell nothing of the machine they were measured on');
-  const loads = results.circumstances.map(({ load }) => load);
+  const loads = results.circumstances.map(({ otherLoad }) => otherLoad * 100);
   const days = [...new Set(results.circumstances.map(({ at }) => at.slice(0, 10)))].join(', ');
   return [
     `${results.circumstances.length} rounds, ${days}: ${first.processor}, ${first.cores} cores, Linux ${first.kernel},`,
-    `Node.js ${first.node}; TCP ${first.tcpSeconds} s each; load average before each round`,
-    `${Math.min(...loads).toFixed(1)}–${Math.max(...loads).toFixed(1)}.`,
+    `Node.js ${first.node}; TCP ${first.tcpSeconds} s each. In the second before each round`,
+    `${Math.min(...loads).toFixed(0)}–${Math.max(...loads).toFixed(0)} % of the machine was in use by others.`,
   ].join(' ');
 }
 
 /** Replaces what stands between `<!-- NAME -->` and `<!-- end of NAME -->`. */
-export function replaceSection(file: string, name: string, text: string): void {
-  const page = readFileSync(file, 'utf8');
+export function replaceSection(name: string, text: string): void {
+  const page = readFileSync(PAGE, 'utf8');
   const [begin, end] = [`<!-- ${name} -->`, `<!-- end of ${name} -->`];
   const [from, to] = [page.indexOf(begin), page.indexOf(end)];
   if (from < 0 || to < from)
-    throw new FailedError('ERR_BENCH', `${file} has no place for the section: expected ${begin} … ${end}`);
-  writeFileSync(file, `${page.slice(0, from + begin.length)}\n\n${text}\n\n${page.slice(to)}`);
+    throw new FailedError('ERR_BENCH', `${PAGE} has no place for the section: expected ${begin} … ${end}`);
+  writeFileSync(PAGE, `${page.slice(0, from + begin.length)}\n\n${text}\n\n${page.slice(to)}`);
 }

@@ -188,7 +188,7 @@ async function configureWireguard(socketPath: string, lines: readonly string[]):
 /**
  * Any other tunnel: DIRECTORY/run is started in each host's namespace and has to make the device DEVICE with
  * ADDRESS (and the route to PEER_ADDRESS), and to stay. It is told by its environment: HOST (a or b), LOCAL and
- * REMOTE (underlay addresses), MTU (the underlay's).
+ * REMOTE (underlay addresses), MTU (the underlay's), STATE (an empty directory of both hosts', there until they answer).
  */
 export function directoryPeer(name: string, directory: string): Contender {
   const program = join(resolve(directory), 'run');
@@ -200,7 +200,7 @@ export function directoryPeer(name: string, directory: string): Contender {
     name,
     kind: 'batching',
     settings: `\`${join(directory, 'run')}\``,
-    async start(hosts) {
+    async start(hosts, state) {
       const running = HOSTS.map((host) =>
         hosts.start(host, [program], {
           DEVICE,
@@ -210,6 +210,7 @@ export function directoryPeer(name: string, directory: string): Contender {
           ADDRESS: OVERLAY[host],
           PEER_ADDRESS: OVERLAY[other(host)],
           MTU: String(hosts.mtu),
+          STATE: state,
         }),
       );
       return answered(hosts, OVERLAY.b, running);

@@ -1,5 +1,5 @@
 /**
- * `scripts/bench profile [ipip|udp]`: where the time goes while one stream of TCP runs. `perf` looks at both processors two
+ * `scripts/bench profile [ipip|udp] [--page]`: where the time goes while one stream of TCP runs. `perf` looks at both processors two
  * thousand times a second; each sample is given to a thread and to a kind of work, and all is divided by the
  * packets that passed meanwhile: microseconds of processor time per packet.
  */
@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { FailedError, TortieError, UsageError } from '../base/errors.ts';
 import { measure } from './measure.ts';
-import { markdownTable } from './page.ts';
+import { markdownTable, replaceSection } from './page.ts';
 import { TortieContender } from './tortie.ts';
 import { command, TwoHosts } from './two-hosts.ts';
 
@@ -87,7 +87,7 @@ export function profileTable(
       ...WORK.map((work) => microseconds(counts.get(work) ?? 0).toFixed(2)),
       microseconds(total(counts)).toFixed(2),
     ]);
-  return markdownTable([['µs per packet', ...WORK, 'sum'], ...rows]);
+  return markdownTable([['', ...WORK, 'sum'], ...rows]);
 }
 
 /** Which thread of which host; everything that is not part of the experiment is one row. */
@@ -100,7 +100,8 @@ function threadNames(agents: Readonly<Record<number, string>>): (sample: Sample)
   };
 }
 
-async function profile(transport: string): Promise<void> {
+/** What it says of one transport. */
+async function profile(transport: string): Promise<string> {
   const file = join(tmpdir(), `tortie-bench-${process.pid}.perf`);
   const hosts = new TwoHosts(`p${transport[0]}`, MTU);
   const tortie = new TortieContender({
@@ -124,10 +125,8 @@ async function profile(transport: string): Promise<void> {
     const { value } = await stream;
     const fields = ['-F', 'comm,pid,tid,ip,sym'];
     const text = await command(['perf', 'script', '-i', file, ...fields], SCRIPT_MS);
-    process.stdout.write(
-      `### ${transport}: ${value.toFixed(2)} Gbit/s, ${packets} packets in ${RECORD_SECONDS} s\n\n` +
-        `${profileTable(readSamples(text), threadNames(agentsOf(tortie)), packets)}\n\n`,
-    );
+    const title = `One stream by \`${transport}\`: ${value.toFixed(2)} Gbit/s; microseconds of processor time per packet:`;
+    return `${title}\n\n${profileTable(readSamples(text), threadNames(agentsOf(tortie)), packets)}`;
   } finally {
     await hosts.close();
     for (const pid of Object.keys(agentsOf(tortie))) rmSync(`/tmp/perf-${pid}.map`, { force: true });
@@ -149,16 +148,25 @@ async function packetsOf(tortie: TortieContender): Promise<number> {
   return packets;
 }
 
-async function main(words: readonly string[]): Promise<void> {
+async function main(page: boolean, words: readonly string[]): Promise<void> {
   const wanted = words.length === 0 ? ['ipip', 'udp'] : words;
   const unknown = wanted.filter((word) => word !== 'ipip' && word !== 'udp');
   if (unknown.length > 0) throw new UsageError(`profile ${unknown.join(' ')}: expected ipip or udp`);
-  for (const transport of wanted) await profile(transport);
+  const parts: string[] = [];
+  for (const transport of wanted) {
+    parts.push(await profile(transport));
+    process.stdout.write(`${parts.at(-1)}\n\n`);
+  }
+  if (page) replaceSection('profile', parts.join('\n\n'));
 }
 
 if (import.meta.url === `file://${process.argv[1]}`)
   try {
-    await main(process.argv.slice(2));
+    const words = process.argv.slice(2);
+    await main(
+      words.includes('--page'),
+      words.filter((word) => word !== '--page'),
+    );
   } catch (error) {
     if (!(error instanceof TortieError)) throw error;
     process.stderr.write(`${error.message}\n`);

@@ -23,7 +23,8 @@ export interface Circumstances {
   readonly processor: string;
   readonly cores: number;
   readonly node: string;
-  readonly load: number;
+  /** Share of all processors that was in use during a second in which nothing was measured. */
+  readonly otherLoad: number;
   readonly tcpSeconds: number;
 }
 
