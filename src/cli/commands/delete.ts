@@ -2,6 +2,7 @@
 import { TortieError, UsageError } from '../../base/errors.ts';
 import type { Datastore } from '../../store/datastore.ts';
 import { handler, newCommand, runCommand } from '../command-line.ts';
+import { deleteBelongings } from '../node-belongings.ts';
 import { reportDeleted, reportNothing } from '../output/tally.ts';
 import { releaseAddressesOf } from '../release-addresses.ts';
 import { kindArgument, type NamedResource, namedInFiles, namedOnCommandLine } from '../resource-arguments.ts';
@@ -84,7 +85,10 @@ async function deleteOne(
   const { revision } = await client.getEntry(id);
   if (dryRun) return;
   const wanted = target.resourceVersion;
-  if (wanted === undefined || wanted === revision) await releaseAddressesOf(client, store, id);
+  if (wanted === undefined || wanted === revision) {
+    await releaseAddressesOf(client, store, id);
+    if (id.kind === 'Node') await deleteBelongings(client, id.name);
+  }
   // Releasing may have written the object; what the manifest insists on was compared before.
   await client.delete(id, wanted === revision ? undefined : wanted);
 }

@@ -51,6 +51,35 @@ test('a node takes its addresses and blocks along, the others keep theirs', asyn
   expect(block('192.168.104.0-26').affinity).toBe('host:node2');
 });
 
+const RESOURCES = '/calico/resources/v3/projectcalico.org';
+
+const manifest = (kind: string, name: string, spec: object) => ({ kind, metadata: { name }, spec });
+
+test('delete-node-left-its-workloads-and-settings: they go with it, as with calicoctl; others of a like name stay', async () => {
+  const workload = (node: string) =>
+    manifest('WorkloadEndpoint', `${node.replaceAll('-', '--')}-cni-w1-eth0`, {
+      ...{ node, orchestrator: 'cni', containerID: 'w1', endpoint: 'eth0', interfaceName: 'cali0' },
+      ...{ ipNetworks: ['192.168.9.1/32'], profiles: [] },
+    });
+  const items = [
+    manifest('Node', 'node1-b', { bgp: { ipv4Address: '10.0.1.99/24' } }),
+    ...['node1', 'node1-b'].flatMap((node) => [
+      workload(node),
+      manifest('FelixConfiguration', `node.${node}`, { ipipMTU: 1400 }),
+      manifest('BGPConfiguration', `node.${node}`, { logSeverityScreen: 'Info' }),
+    ]),
+  ].map((item) => ({ apiVersion: 'projectcalico.org/v3', ...item }));
+  const file = join(root, '.manifest.json');
+  writeFileSync(file, JSON.stringify({ kind: 'List', apiVersion: 'v1', items }));
+  expect(await tortie(`apply -f ${file}`)).toMatchObject({ exit: 0, stderr: '' });
+  expect((await tortie('delete node node1 --dry-run')).exit).toBe(0);
+  expect(keysUnder(`${RESOURCES}/felixconfigurations`)).toEqual(['node.node1', 'node.node1-b']);
+  expect(await tortie('delete node node1')).toMatchObject({ exit: 0, stderr: '' });
+  expect(keysUnder(`${RESOURCES}/workloadendpoints`)).toEqual(['node1--b-cni-w1-eth0']);
+  expect(keysUnder(`${RESOURCES}/felixconfigurations`)).toEqual(['node.node1-b']);
+  expect(keysUnder(`${RESOURCES}/bgpconfigurations`)).toEqual(['node.node1-b']);
+});
+
 test('a pool takes the affinities, and leaves addresses in use', async () => {
   expect(await tortie('delete ippool 192.168.0.0/16')).toMatchObject({ exit: 0, stderr: '' });
   expect(keysUnder('/calico/ipam/v2/host')).toEqual([]);
