@@ -65,7 +65,7 @@ const say = (text: string) => process.stdout.write(`${text}\n`);
 const log = (text: string) => process.stderr.write(`${text}\n`);
 
 /** One contender at one MTU. */
-interface Lane {
+interface Setup {
   readonly contender: Contender;
   readonly hosts: TwoHosts;
   readonly figures: readonly Figure[];
@@ -127,7 +127,7 @@ function figuresAt(contender: Contender, mtu: number): readonly Figure[] {
   );
 }
 
-function lanes(): Lane[] {
+function setups(): Setup[] {
   return contenders().flatMap((contender, i) =>
     [MTU, JUMBO_MTU].flatMap((mtu) => {
       const figures = figuresAt(contender, mtu);
@@ -137,13 +137,13 @@ function lanes(): Lane[] {
   );
 }
 
-async function startLane(lane: Lane): Promise<void> {
+async function startSetup(setup: Setup): Promise<void> {
   try {
-    await lane.hosts.up();
-    lane.target = await lane.contender.start(lane.hosts);
+    await setup.hosts.up();
+    setup.target = await setup.contender.start(setup.hosts);
   } catch (error) {
-    lane.failure = error instanceof Error ? error.message : String(error);
-    log(`${lane.contender.name}: ${lane.failure}`);
+    setup.failure = error instanceof Error ? error.message : String(error);
+    log(`${setup.contender.name}: ${setup.failure}`);
   }
 }
 
@@ -176,13 +176,13 @@ async function circumstances(round: string, times: Durations): Promise<Circumsta
   };
 }
 
-async function measureLane(lane: Lane, round: string, times: Durations, file: string): Promise<void> {
-  const { name: contender, kind, settings } = lane.contender;
-  for (const figure of lane.figures) {
+async function measureSetup(setup: Setup, round: string, times: Durations, file: string): Promise<void> {
+  const { name: contender, kind, settings } = setup.contender;
+  for (const figure of setup.figures) {
     const common = { round, contender, kind, settings, figure };
     try {
-      if (!lane.target) throw new FailedError('ERR_BENCH', lane.failure ?? 'not started');
-      const outcome = await measure(lane.hosts, lane.target, figure, times);
+      if (!setup.target) throw new FailedError('ERR_BENCH', setup.failure ?? 'not started');
+      const outcome = await measure(setup.hosts, setup.target, figure, times);
       appendLine(file, { ...common, ...outcome });
       log(`  ${contender}: ${figure} ${formatNumber(outcome.value)}`);
     } catch (error) {
@@ -193,11 +193,11 @@ async function measureLane(lane: Lane, round: string, times: Durations, file: st
   }
 }
 
-async function runRounds(all: readonly Lane[], file: string): Promise<void> {
+async function runRounds(all: readonly Setup[], file: string): Promise<void> {
   const times = flags.quick ? QUICK : FULL;
   const rounds = Number(flags.rounds ?? (flags.quick ? 1 : ROUNDS));
   const began = Date.now();
-  for (const lane of all) await startLane(lane);
+  for (const setup of all) await startSetup(setup);
   let longest = 0;
   for (let i = 0; i < rounds; i++) {
     if (Date.now() - began + longest > WHOLE_RUN_MS) {
@@ -208,7 +208,7 @@ async function runRounds(all: readonly Lane[], file: string): Promise<void> {
     const round = `${new Date().toISOString()}-${process.pid}-${i}`;
     log(`round ${i + 1} of ${rounds}`);
     appendLine(file, await circumstances(round, times));
-    for (const lane of i % 2 === 0 ? all : [...all].reverse()) await measureLane(lane, round, times, file);
+    for (const setup of i % 2 === 0 ? all : [...all].reverse()) await measureSetup(setup, round, times, file);
     longest = Math.max(longest, Date.now() - roundBegan);
   }
 }
@@ -222,11 +222,11 @@ function report(results: Results): string {
 async function compare(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'tortie-bench-'));
   const file = flags.results ?? join(directory, 'results.jsonl');
-  const all = lanes();
+  const all = setups();
   const close = async () => {
-    for (const lane of all) {
-      await lane.hosts.close();
-      lane.contender.remove?.();
+    for (const setup of all) {
+      await setup.hosts.close();
+      setup.contender.remove?.();
     }
     rmSync(directory, { recursive: true, force: true });
   };
