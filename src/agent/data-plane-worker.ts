@@ -75,6 +75,7 @@ function runOutbound(): void {
   const hold = start.holdUnrouted ? { hold: new UnroutedHold(arena, clock) } : {};
   const outbound = new Outbound({
     ...{ memory: arena, source, sink, datagramSink, waiter, table, paths, counters, clock, sum },
+    datagramsOnly: start.receiver < 0,
     ...hold,
   });
   const icmpBatch = new PacketBatch(arena, ICMP_PACKETS, ICMP_SLOT_BYTES);

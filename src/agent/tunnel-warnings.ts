@@ -3,7 +3,7 @@ import type { KernelLink } from '../control/kernel-tables.ts';
 import { readSysctl } from '../host/sysctl.ts';
 import { formatPrefix, type Prefix } from '../ip/prefix.ts';
 
-/** Of disputed prefixes so many are named. */
+/** Of the prefixes that a warning is about so many are named. */
 const NAMED_PREFIXES = 3;
 
 export interface TunnelSurroundings {
@@ -13,12 +13,14 @@ export interface TunnelSurroundings {
   readonly device: KernelLink | undefined;
   readonly underlay: readonly KernelLink[];
   readonly disputed: readonly Prefix[];
+  /** Prefixes that no transport of ours can send to. */
+  readonly unsendable: readonly Prefix[];
   readonly looped: number;
 }
 
 /** Read anew for each status: these are other people's switches. */
 export function tunnelWarnings(around: TunnelSurroundings): string[] {
-  const { wanted, caughtUp, device, underlay, disputed, looped } = around;
+  const { wanted, caughtUp, device, underlay, disputed, unsendable, looped } = around;
   const name = device?.name ?? wanted;
   const warnings: string[] = [];
   if (!caughtUp) warnings.push('the last changes of routes, links or addresses are not in force yet');
@@ -42,8 +44,12 @@ export function tunnelWarnings(around: TunnelSurroundings): string[] {
     );
   if (disputed.length > 0)
     warnings.push(
-      `${disputed.length} prefixes have other next hops in another table, and main's are used: ` +
-        disputed.slice(0, NAMED_PREFIXES).map(formatPrefix).join(', '),
+      `${disputed.length} prefixes have other next hops in another table, and main's are used: ${some(disputed)}`,
+    );
+  if (unsendable.length > 0)
+    warnings.push(
+      `${unsendable.length} prefixes have a route without gateway, and packets to them are dropped: who takes UDP ` +
+        `is said of gateways only; give them one, or use --transport auto: ${some(unsendable)}`,
     );
   if (looped > 0)
     warnings.push(
@@ -51,6 +57,11 @@ export function tunnelWarnings(around: TunnelSurroundings): string[] {
         'or a next hop that is itself routed into the device',
     );
   return warnings;
+}
+
+function some(prefixes: readonly Prefix[]): string {
+  const named = prefixes.slice(0, NAMED_PREFIXES).map(formatPrefix).join(', ');
+  return prefixes.length > NAMED_PREFIXES ? `${named} …` : named;
 }
 
 /** The kernel takes the greater of `all` and the interface's own. */

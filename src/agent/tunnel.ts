@@ -286,6 +286,7 @@ class Tunnel {
       device: link,
       underlay: this.#forwarding.underlayLinks(),
       disputed: this.#forwarding.disputed(),
+      unsendable: transport === 'udp' ? this.#forwarding.withoutGateway() : [],
       looped: counters.outbound_drop_loop_nested_packets ?? 0,
     });
     return {

@@ -79,6 +79,13 @@ export class RouteForwarding {
     return [...this.#disputed.values()];
   }
 
+  /** Prefixes whose route through our device has no gateway: the outer packet goes to the inner destination. */
+  withoutGateway(): readonly Prefix[] {
+    return [...this.#laid.values()].flatMap(({ entry }) =>
+      entry?.nextHops === 'inner-destination' ? entry.prefix : [],
+    );
+  }
+
   /** Our device; null while there is none. */
   setDevice(index: number | null): void {
     if (this.#device === index) return;

@@ -113,6 +113,8 @@ export interface OutboundParts {
   readonly sink: PacketSink;
   /** The `udp` transport, where it may be used. It takes as many packets as pieces. */
   readonly datagramSink?: PacketSink | undefined;
+  /** Protocol 4 is not to be sent: a route without gateway, whose far end we know nothing of, then leads nowhere. */
+  readonly datagramsOnly?: boolean;
   readonly waiter: Waiter;
   readonly table: ForwardingTable;
   readonly paths: PathState;
@@ -136,6 +138,7 @@ export class Outbound {
   readonly #sum: SumBytes;
   readonly #segmenter: Segmenter;
   readonly #hold: UnroutedHold | undefined;
+  readonly #datagramsOnly: boolean;
   /** Where a segment lies in one piece while it is cut into fragments. */
   readonly #wholeSegment: number;
   /** Of the packet in hand: peer, lane, where it goes, and how many packets on the wire it is. */
@@ -159,6 +162,7 @@ export class Outbound {
     this.#datagramLane =
       parts.datagramSink && new OuterLane('udp', parts.datagramSink, DATAGRAM_SINK, laneParts);
     this.#lane = this.#rawLane;
+    this.#datagramsOnly = parts.datagramsOnly ?? false;
     this.#table = parts.table;
     this.#paths = parts.paths;
     this.#counters = parts.counters;
@@ -243,6 +247,7 @@ export class Outbound {
     const gateway = hop === INNER_DESTINATION ? destination : peers.address[hop]! | 0;
     if (local.has(gateway)) return OUTBOUND_LOOP_LOCAL;
     if (hop === INNER_DESTINATION) {
+      if (this.#datagramsOnly) return OUTBOUND_NO_TRANSPORT;
       if (this.#isRepeated(inner)) return OUTBOUND_LOOP_NESTED;
       this.#slot = peers.slotOf(destination);
       return this.#encapsulate(this.#rawLane, destination, UNLIMITED_MTU, inner);
