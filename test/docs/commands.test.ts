@@ -47,7 +47,7 @@ test('help goes to stdout and ends with 0, misuse to stderr with 2', async () =>
     ['get', '--no-such-flag'],
     [],
     ['version', 'x'],
-    ['ipam', 'release'],
+    ['ipam', 'no-such-command'],
   ]) {
     const failed = await run(process.execPath, [MAIN, ...words]).then(
       () => undefined,

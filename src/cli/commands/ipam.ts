@@ -170,8 +170,7 @@ function check(options: CheckOptions): Promise<number> {
 }
 
 function release(options: ReleaseOptions): Promise<number> {
-  if (options.ip === undefined && options.fromReport === undefined)
-    throw new UsageError('ipam release: expected --ip or --from-report');
+  // With nothing to release it says nothing and ends with 0, as calicoctl does (test/golden/ipam.json).
   const say = (line: string) => process.stdout.write(`${line}\n`);
   const report = options.fromReport === undefined ? undefined : readReport(options.fromReport);
   return withStore(options, async (store, ipam) => {
