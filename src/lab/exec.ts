@@ -6,6 +6,9 @@ import { labPaths, namespaceName } from './names.ts';
 import { requireLab } from './record.ts';
 import { labDatastore } from './store.ts';
 
+/** `ip` ends with 255 for a command that is not there or cannot be run; a shell with 127 and 126, as whoever asks expects. */
+const BY_SHELL = ['sh', '-c', 'exec "$@"', 'tortie lab exec'];
+
 /** @returns the command's status; 128 and the signal's number where one ended it, as a shell has it */
 export async function execInLab(
   lab: string,
@@ -24,5 +27,6 @@ export async function execInLab(
         ...nodeEnvironment(host, { topology, paths, datastore, env: context.env }),
       }
     : { ...context.env, TORTIE_LAB: lab, TORTIE_DATASTORE: datastore };
-  return runInForeground('ip', ['netns', 'exec', namespaceName(lab, host), ...command], env);
+  const inside = ['netns', 'exec', namespaceName(lab, host), ...BY_SHELL, ...command];
+  return runInForeground('ip', inside, env);
 }

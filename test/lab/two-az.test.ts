@@ -116,6 +116,11 @@ describe.skipIf(labUnavailable)(`two-az${labUnavailable ? ` (${labUnavailable})`
     for (const name of ['node3', 'w3', 'internet'])
       expect((await lab.inside('w1', ['ping', '-c', '1', '-W', '5', name])).status).toBe(0);
     expect((await lab.inside('node1', ['sh', '-c', 'exit 7'])).status).toBe(7);
+    // As a shell has it: no such command, and one that is no program.
+    const missing = await lab.inside('w1', ['no-such-command', 'w3']);
+    expect(missing.status).toBe(127);
+    expect(missing.stderr).toContain('no-such-command');
+    expect((await lab.inside('node1', ['/etc/passwd'])).status).toBe(126);
     const unknown = await lab.inside('nobody', ['true']);
     expect(unknown.status).toBe(2);
     expect(unknown.stderr).toContain('has no host "nobody"');

@@ -14,7 +14,11 @@ export function run(argv: readonly string[]): Promise<number> {
     newCommand('explain', 'Say how packets between two addresses go, in both directions, and why')
       .argument('<source>', "an address, or a workload's or a node's name")
       .argument('<destination>', 'likewise')
-      .option('--json', 'for programs'),
+      .option('--json', 'for programs')
+      .addHelpText(
+        'after',
+        '\nExits with 1 where one of the two directions is unroutable.\n\nExample:\n  $ tortie explain w1 192.168.77.129',
+      ),
   );
   return runCommand(command.action(handler(explainPair)), argv);
 }
@@ -35,7 +39,7 @@ async function explainPair(
   process.stdout.write(
     options.json ? `${JSON.stringify(asJson(explanation), null, 2)}\n` : page(explanation),
   );
-  return 0;
+  return [explanation.forward, explanation.back].some(({ verdict }) => verdict === 'unroutable') ? 1 : 0;
 }
 
 /** An address as it is; else the first address of a workload or the address of a node of that name. */
