@@ -32,27 +32,33 @@ import {
   SETTING_DEVICE,
   SETTING_INBOUND,
   VALUE_ANY_PEER,
-  VALUE_SLOW,
 } from './layout.ts';
 import {
   ADJUST_ROOM,
   addToCell,
   checkHeader,
   ETHERNET_BYTES,
+  INNER,
+  INNER_BYTES,
   IP_BYTES,
   IP_CHECKSUM,
   IP_DESTINATION,
   IP_PROTOCOL,
   IP_SOURCE,
   IP_TOS,
+  IS_SUPERPACKET,
   KEEP_SEGMENT_SIZE,
   L3_CHECKSUM_REPLACE,
   loadBytes,
   lookUp,
+  lookUpLongest,
   measureSegments,
+  OUTER,
   PROTOCOL_IPV4,
+  prepare,
   REDIRECT,
   ROOM_BEHIND_LINK_HEADER,
+  SEGMENTS,
   SKB_LENGTH,
   SKB_PACKET_TYPE,
   SKB_PROTOCOL,
@@ -72,35 +78,19 @@ const ECT_1 = 1;
 const ECT_0 = 2;
 const CE = 3;
 
-/** The stack, below R10. */
-const OUTER = -24;
-const INNER = -48;
-const KEY = -56;
-const SEGMENT_BYTES = -64;
-const SEGMENTS = -72;
-const WIRE_BYTES = -80;
-const IS_SUPERPACKET = -88;
-const SCRATCH = -96;
-const INNER_BYTES = -104;
-/** The first two bytes of the inner header as they come out, and whether they differ from what came in. */
+/** The stack below what both programs have there: the TOS byte of the inner header as it comes out. */
 const NEW_TOS = -112;
 
 export function inboundProgram(): AssembledProgram {
   const a = new Assembler('inbound');
   leaveOthersAlone(a);
-  prepare(a);
+  prepare(a, INBOUND, SETTING_INBOUND);
   readOuter(a);
   findPeer(a);
   readInner(a);
   checkSource(a);
   mergeCongestion(a);
-  a.load('u64', R3, R10, INNER_BYTES);
-  measureSegments(a, INNER, ETHERNET_BYTES + IP_BYTES, SCRATCH, {
-    segmentBytes: SEGMENT_BYTES,
-    segments: SEGMENTS,
-    wireBytes: WIRE_BYTES,
-    isSuperpacket: IS_SUPERPACKET,
-  });
+  measureSegments(a, ETHERNET_BYTES + IP_BYTES);
   decapsulate(a);
   count(a);
   deliver(a);
@@ -120,20 +110,6 @@ function leaveOthersAlone(a: Assembler): void {
   a.jumpIf(R1, '!=', 0, 'go on');
   a.load('u32', R1, R6, SKB_VLAN_PRESENT);
   a.jumpIf(R1, '!=', 0, 'go on');
-}
-
-/** R7 = the totals, R9 = the settings. */
-function prepare(a: Assembler): void {
-  a.store('u32', R10, KEY, INBOUND);
-  lookUp(a, 'totals', KEY);
-  a.jumpIf(R0, '==', 0, 'go on');
-  a.let(R7, '=', R0);
-  a.store('u32', R10, KEY, 0);
-  lookUp(a, 'settings', KEY);
-  a.jumpIf(R0, '==', 0, 'go on');
-  a.let(R9, '=', R0);
-  a.load('u32', R1, R9, SETTING_INBOUND);
-  a.jumpIf(R1, '==', 0, 'off');
 }
 
 function readOuter(a: Assembler): void {
@@ -163,13 +139,7 @@ function readInner(a: Assembler): void {
 
 /** The owner of the inner source by longest prefix is the outer source, or any peer may send it. */
 function checkSource(a: Assembler): void {
-  a.store('u32', R10, KEY, 32);
-  a.load('u32', R1, R10, INNER + IP_SOURCE);
-  a.store('u32', R10, KEY + 4, R1);
-  lookUp(a, 'sources', KEY);
-  a.jumpIf(R0, '==', 0, 'source');
-  a.load('u32', R1, R0, 0);
-  a.jumpIf(R1, '==', VALUE_SLOW, 'source');
+  lookUpLongest(a, 'sources', INNER + IP_SOURCE, 'source');
   a.jumpIf(R1, '==', VALUE_ANY_PEER, 'source is allowed');
   a.load('u32', R2, R10, OUTER + IP_SOURCE);
   a.jumpIf(R1, '!=', R2, 'source');

@@ -36,7 +36,6 @@ import {
   SETTING_DEVICE,
   SETTING_OUTBOUND,
   SETTING_SOURCE,
-  VALUE_SLOW,
 } from './layout.ts';
 import {
   ADD_IPV4,
@@ -46,6 +45,8 @@ import {
   checkHeader,
   DF_BIT,
   ETHERNET_BYTES,
+  INNER,
+  INNER_BYTES,
   IP_BYTES,
   IP_CHECKSUM,
   IP_DESTINATION,
@@ -56,35 +57,33 @@ import {
   IP_SOURCE,
   IP_TOS,
   IP_TTL,
+  IS_SUPERPACKET,
   KEEP_SEGMENT_SIZE,
   loadBytes,
   lookUp,
+  lookUpLongest,
   measureSegments,
+  OUTER,
   PROTOCOL_IPV4,
+  prepare,
   RANDOM,
   REDIRECT_NEIGHBOUR,
   ROOM_BEHIND_LINK_HEADER,
+  SEGMENT_BYTES,
+  SEGMENTS,
   SKB_LENGTH,
   SKB_PROTOCOL,
   STORE_BYTES,
   slowExits,
   sumHeader,
   VERSION_4_WITHOUT_OPTIONS,
+  WIRE_BYTES,
 } from './program-parts.ts';
 
 export const OUTER_TTL = 64;
 const PROTOCOL_IPIP = 4;
 
-/** The stack, below R10. 8-byte cells lie at multiples of 8. */
-const INNER = -24;
-const OUTER = -48;
-const KEY = -56;
-const SEGMENT_BYTES = -64;
-const SEGMENTS = -72;
-const WIRE_BYTES = -80;
-const IS_SUPERPACKET = -88;
-const SCRATCH = -96;
-const INNER_BYTES = -104;
+/** The stack below what both programs have there. */
 const PEER_MTU = -112;
 const PEER_DEVICE = -120;
 
@@ -94,15 +93,11 @@ const PEER_DEVICE = -120;
  */
 export function outboundProgram(linkHeaderBytes: 0 | typeof ETHERNET_BYTES = 0): AssembledProgram {
   const a = new Assembler('outbound');
-  prepare(a);
+  a.let(R6, '=', R1);
+  prepare(a, OUTBOUND, SETTING_OUTBOUND);
   readInner(a, linkHeaderBytes);
   findPeer(a);
-  measureSegments(a, INNER, linkHeaderBytes, SCRATCH, {
-    segmentBytes: SEGMENT_BYTES,
-    segments: SEGMENTS,
-    wireBytes: WIRE_BYTES,
-    isSuperpacket: IS_SUPERPACKET,
-  });
+  measureSegments(a, linkHeaderBytes);
   checkWay(a);
   writeOuterHeader(a);
   encapsulate(a, linkHeaderBytes);
@@ -110,21 +105,6 @@ export function outboundProgram(linkHeaderBytes: 0 | typeof ETHERNET_BYTES = 0):
   send(a);
   slowExits(a, OUTBOUND_REASONS);
   return a.assemble();
-}
-
-/** R6 = the packet, R7 = the totals, R9 = the settings: for the whole program. */
-function prepare(a: Assembler): void {
-  a.let(R6, '=', R1);
-  a.store('u32', R10, KEY, OUTBOUND);
-  lookUp(a, 'totals', KEY);
-  a.jumpIf(R0, '==', 0, 'go on');
-  a.let(R7, '=', R0);
-  a.store('u32', R10, KEY, 0);
-  lookUp(a, 'settings', KEY);
-  a.jumpIf(R0, '==', 0, 'go on');
-  a.let(R9, '=', R0);
-  a.load('u32', R1, R9, SETTING_OUTBOUND);
-  a.jumpIf(R1, '==', 0, 'off');
 }
 
 function readInner(a: Assembler, linkHeaderBytes: number): void {
@@ -144,13 +124,7 @@ function readInner(a: Assembler, linkHeaderBytes: number): void {
 
 /** R8 = the peer's counters; its address is the outer destination. */
 function findPeer(a: Assembler): void {
-  a.store('u32', R10, KEY, 32);
-  a.load('u32', R1, R10, INNER + IP_DESTINATION);
-  a.store('u32', R10, KEY + 4, R1);
-  lookUp(a, 'routes', KEY);
-  a.jumpIf(R0, '==', 0, 'route');
-  a.load('u32', R1, R0, 0);
-  a.jumpIf(R1, '==', VALUE_SLOW, 'route');
+  lookUpLongest(a, 'routes', INNER + IP_DESTINATION, 'route');
   a.store('u32', R10, OUTER + IP_DESTINATION, R1);
   lookUp(a, 'peers', OUTER + IP_DESTINATION);
   a.jumpIf(R0, '==', 0, 'peer');
@@ -162,7 +136,6 @@ function findPeer(a: Assembler): void {
   lookUp(a, 'peer_counters', OUTER + IP_DESTINATION);
   a.jumpIf(R0, '==', 0, 'peer');
   a.let(R8, '=', R0);
-  a.load('u64', R3, R10, INNER_BYTES);
 }
 
 /** Fits the path, and the kernel has a way there that does not lead back into the tunnel. */

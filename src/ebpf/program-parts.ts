@@ -1,6 +1,6 @@
 /** What both programs are made of: the kernel's numbers, and pieces of assembly. */
-import { type Assembler, R0, R1, R2, R3, R4, R5, R6, R7, R10, type Register } from './assembler.ts';
-import { CELL_FIRST_REASON, type MapName } from './layout.ts';
+import { type Assembler, R0, R1, R2, R3, R4, R5, R6, R7, R9, R10, type Register } from './assembler.ts';
+import { CELL_FIRST_REASON, type MapName, VALUE_SLOW } from './layout.ts';
 
 /** Offsets in struct __sk_buff (<linux/bpf.h>). */
 export const SKB_LENGTH = 0;
@@ -36,12 +36,48 @@ export const ETHERNET_BYTES = 14;
 export const FRAGMENT_BITS = 0xff3f;
 export const DF_BIT = 0x0040;
 
+/** The stack, below R10: what both programs have there. 8-byte cells lie at multiples of 8. */
+export const INNER = -24;
+export const OUTER = -48;
+const KEY = -56;
+export const SEGMENT_BYTES = -64;
+export const SEGMENTS = -72;
+export const WIRE_BYTES = -80;
+export const IS_SUPERPACKET = -88;
+const SCRATCH = -96;
+export const INNER_BYTES = -104;
+
+/** For the whole program: R7 = the direction's totals, R9 = the settings. Leaves where it is switched off. */
+export function prepare(a: Assembler, direction: number, setting: number): void {
+  a.store('u32', R10, KEY, direction);
+  lookUp(a, 'totals', KEY);
+  a.jumpIf(R0, '==', 0, 'go on');
+  a.let(R7, '=', R0);
+  a.store('u32', R10, KEY, 0);
+  lookUp(a, 'settings', KEY);
+  a.jumpIf(R0, '==', 0, 'go on');
+  a.let(R9, '=', R0);
+  a.load('u32', R1, R9, setting);
+  a.jumpIf(R1, '==', 0, 'off');
+}
+
 /** R0 = address of the entry whose key lies at R10 + key; the caller checks for 0. */
 export function lookUp(a: Assembler, map: MapName, key: number): void {
   a.map(R1, map);
   a.let(R2, '=', R10);
   a.let(R2, '+=', key);
   a.call(...MAP_LOOKUP);
+}
+
+/** R1 = the value of the longest prefix of the address at R10 + at; `otherwise` where none is, or the slow path decides. */
+export function lookUpLongest(a: Assembler, map: MapName, at: number, otherwise: string): void {
+  a.store('u32', R10, KEY, 32);
+  a.load('u32', R1, R10, at);
+  a.store('u32', R10, KEY + 4, R1);
+  lookUp(a, map, KEY);
+  a.jumpIf(R0, '==', 0, otherwise);
+  a.load('u32', R1, R0, 0);
+  a.jumpIf(R1, '==', VALUE_SLOW, otherwise);
 }
 
 /** Copies `count` bytes of the packet at `offset` to R10 + to. */
@@ -114,64 +150,48 @@ const PROTOCOL_UDP = 17;
 const TCP_DATA_OFFSET = 12;
 const UDP_BYTES = 8;
 
-/** Where `measureSegments` leaves what it found. */
-export interface SegmentFacts {
-  /** Stack: bytes of a full segment, u64. */
-  readonly segmentBytes: number;
-  /** Stack: how many segments the packet is, u64. */
-  readonly segments: number;
-  /** Stack: bytes of all segments with their headers, u64. */
-  readonly wireBytes: number;
-  /** Stack: whether it is a superpacket, u64. */
-  readonly isSuperpacket: number;
-}
-
 /**
- * How many packets on the wire this one is. The IPv4 header lies at R10 + header and at `offset` in the packet; R3
- * holds its total length. A superpacket has a segment size; its headers are repeated in each segment.
+ * How many packets on the wire the inner one is, which begins at `offset` of the packet: bytes of a full segment, how many
+ * they are, bytes of all with their headers, and whether it is a superpacket. One has a segment size; its headers are
+ * repeated in each segment.
  */
-export function measureSegments(
-  a: Assembler,
-  header: number,
-  offset: number,
-  scratch: number,
-  facts: SegmentFacts,
-): void {
-  a.store('u64', R10, facts.segmentBytes, R3);
-  a.store('u64', R10, facts.wireBytes, R3);
-  a.store('u64', R10, facts.segments, 1);
-  a.store('u64', R10, facts.isSuperpacket, 0);
+export function measureSegments(a: Assembler, offset: number): void {
+  a.load('u64', R3, R10, INNER_BYTES);
+  a.store('u64', R10, SEGMENT_BYTES, R3);
+  a.store('u64', R10, WIRE_BYTES, R3);
+  a.store('u64', R10, SEGMENTS, 1);
+  a.store('u64', R10, IS_SUPERPACKET, 0);
   a.load('u32', R1, R6, SKB_GSO_SIZE);
   a.jumpIf(R1, '==', 0, 'measured');
-  a.store('u64', R10, facts.isSuperpacket, 1);
-  a.load('u8', R1, R10, header + IP_PROTOCOL);
+  a.store('u64', R10, IS_SUPERPACKET, 1);
+  a.load('u8', R1, R10, INNER + IP_PROTOCOL);
   a.let(R5, '=', IP_BYTES + UDP_BYTES);
   a.jumpIf(R1, '==', PROTOCOL_UDP, 'headers known');
   a.jumpIf(R1, '!=', PROTOCOL_TCP, 'odd');
-  loadBytes(a, offset + IP_BYTES + TCP_DATA_OFFSET, scratch, 1, 'odd');
-  a.load('u8', R5, R10, scratch);
+  loadBytes(a, offset + IP_BYTES + TCP_DATA_OFFSET, SCRATCH, 1, 'odd');
+  a.load('u8', R5, R10, SCRATCH);
   a.let(R5, '>>=', 4);
   a.jumpIf(R5, '<', 5, 'odd');
   a.let(R5, '<<=', 2);
   a.let(R5, '+=', IP_BYTES);
   a.label('headers known');
-  a.load('u64', R3, R10, facts.wireBytes);
+  a.load('u64', R3, R10, WIRE_BYTES);
   a.load('u32', R1, R6, SKB_GSO_SIZE);
   a.jumpIf(R3, '<=', R5, 'odd');
   a.let(R2, '=', R5);
   a.let(R2, '+=', R1);
-  a.store('u64', R10, facts.segmentBytes, R2);
+  a.store('u64', R10, SEGMENT_BYTES, R2);
   // segments = ceil((length - headers) / size); all bytes = length + (segments - 1) * headers
   a.let(R4, '=', R3);
   a.let(R4, '-=', R5);
   a.let(R4, '+=', R1);
   a.let(R4, '-=', 1);
   a.let(R4, '/=', R1);
-  a.store('u64', R10, facts.segments, R4);
+  a.store('u64', R10, SEGMENTS, R4);
   a.let(R4, '-=', 1);
   a.let(R4, '*=', R5);
   a.let(R4, '+=', R3);
-  a.store('u64', R10, facts.wireBytes, R4);
+  a.store('u64', R10, WIRE_BYTES, R4);
   a.label('measured');
 }
 
