@@ -92,7 +92,7 @@ test('what the verifier refused is named by the line of our source', () => {
   ].join('\n');
   const error = verifierError(program, log, 'EACCES');
   expect(error.message).toMatch(
-    /refused the outbound program at outbound-program\.ts:\d+, slot 1 after the label start, `\*\(u32 \*\)\(r10 - 56\) = 0`: invalid stack off=-600 size=4 \(EACCES\)/,
+    /refused the outbound program at program-parts\.ts:\d+, slot 1 after the label start, `\*\(u32 \*\)\(r10 - 56\) = 0`: invalid stack off=-600 size=4 \(EACCES\)/,
   );
   expect(verifierError(program, '', 'EINVAL').message).toMatch(/it said nothing \(EINVAL\)/);
 });
