@@ -132,9 +132,9 @@ function problemsOf(issue: z.ZodIssue, input: unknown): Problem[] {
     const named = field === undefined ? {} : { field };
     return [{ sort: 'refused', path, reason, ...named, ...(value === undefined ? {} : { value }) }];
   }
-  return [
-    { sort: 'unreadable', path, reason: params ? String(params.reason) : typeReason(issue, path, input) },
-  ];
+  const reason = params ? String(params.reason) : typeReason(issue, path, input);
+  const wantsText = issue.code === 'invalid_type' && issue.expected === 'string';
+  return [{ sort: 'unreadable', path, reason, ...(wantsText && { wantsText }) }];
 }
 
 const GO_TYPE: Readonly<Record<string, string>> = {

@@ -8,12 +8,14 @@
  * A document that cannot be read spoils the whole stream, as Calico has it: nothing of it may be stored then. A
  * document whose values are refused is kept with its problems, so that the others can still be applied.
  */
+import type { Tags } from 'yaml';
 import { InvalidError } from '../base/errors.ts';
 import { decodeResource, decodeWith } from './decode.ts';
 import { KINDS } from './kind-names.ts';
 import { type Decoded, type Problem, pathText, problemText } from './problem.ts';
 import { API_VERSION, type Kind, type Resource } from './resources.ts';
 import { fromV1, isV1Kind, KIND_OF_V1 } from './v1.ts';
+import { CALICO_SCALARS, withTexts } from './yaml-scalars.ts';
 
 /** One resource of a manifest. */
 export interface ManifestDocument {
@@ -116,7 +118,15 @@ function repeatedKey(json: string): string | undefined {
 async function parseYaml(text: string): Promise<unknown> {
   const { parseDocument: parse } = await import('yaml');
   try {
-    const document = parse(text, { merge: true, prettyErrors: true, logLevel: 'error', stringKeys: true });
+    const customTags = (tags: Tags) => [...CALICO_SCALARS, ...tags];
+    const options = {
+      merge: true,
+      prettyErrors: true,
+      logLevel: 'error',
+      stringKeys: true,
+      customTags,
+    } as const;
+    const document = parse(text, options);
     const [error] = document.errors;
     if (error) throw parsingError(`yaml: ${error.message}`);
     return document.toJS({ maxAliasCount: MAX_ALIASES });
@@ -169,7 +179,8 @@ async function decodeDocument(value: unknown): Promise<ManifestDocument> {
   );
 }
 
-function decodeV3(kind: Kind, value: Record<string, unknown>): ManifestDocument {
+function decodeV3(kind: Kind, given: Record<string, unknown>): ManifestDocument {
+  const { value, decoded } = decodeGiven(given, (read) => decodeResource(kind, read, 'strict'));
   const { name, namespace } = isObject(value.metadata) ? value.metadata : {};
   return {
     spelling: kind,
@@ -177,18 +188,28 @@ function decodeV3(kind: Kind, value: Record<string, unknown>): ManifestDocument 
     kind,
     name: typeof name === 'string' ? name : '',
     namespace: typeof namespace === 'string' ? namespace : undefined,
-    decoded: decodeResource(kind, value, 'strict'),
+    decoded,
   };
+}
+
+/** A number or boolean where a text belongs is that text, as Calico's client has it. */
+function decodeGiven<T>(
+  given: Record<string, unknown>,
+  decode: (value: Record<string, unknown>) => Decoded<T>,
+): { value: Record<string, unknown>; decoded: Decoded<T> } {
+  const decoded = decode(given);
+  const value = decoded.ok ? given : (withTexts(given, decoded.problems) as Record<string, unknown>);
+  return { value, decoded: value === given ? decoded : decode(value) };
 }
 
 async function decodeV1(
   spelling: keyof typeof KIND_OF_V1,
-  value: Record<string, unknown>,
+  given: Record<string, unknown>,
 ): Promise<ManifestDocument> {
   const { V1_DESCRIPTIONS } = await import('./v1-schemas.ts');
   const kind = KIND_OF_V1[spelling];
   const { schema, check } = V1_DESCRIPTIONS[spelling];
-  const read = decodeWith(schema, check, value);
+  const { value, decoded: read } = decodeGiven(given, (each) => decodeWith(schema, check, each));
   if (!read.ok) {
     const { name, cidr } = isObject(value.metadata) ? value.metadata : {};
     const decoded = { ok: false, problems: read.problems } as const;

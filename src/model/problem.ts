@@ -13,6 +13,8 @@ export interface Problem {
   readonly field?: string;
   /** What was got, as Calico prints it; left out where nothing was given. */
   readonly value?: string;
+  /** A text was expected there. */
+  readonly wantsText?: boolean;
 }
 
 export type Decoded<T> =

@@ -65,7 +65,7 @@ describe('a manifest that cannot be read', () => {
 
   test('names every problem of every document, with its path', async () => {
     const error = await refusal(
-      `${pool('"cidr": "10.0.0.1/16", "bogus": 1, "natOutgoing": "yes"')}\n---\n${pool('"cidr": 5', 'q')}`,
+      `${pool('"cidr": "10.0.0.1/16", "bogus": 1, "natOutgoing": "yes"')}\n---\n${pool('"cidr": [5]', 'q')}`,
     );
     expect(error.message).toBe(
       'error parsing document: field in document is not recognized or is in the wrong location: bogus',
@@ -74,7 +74,7 @@ describe('a manifest that cannot be read', () => {
       expect.stringContaining("document 1 (IPPool p): spec.natOutgoing: cannot parse string 'yes'"),
       '  document 1 (IPPool p): spec.bogus: unknown field',
       "  document 1 (IPPool p): IPPool.Spec.CIDR = '10.0.0.0/16' (IPPool CIDR is not strictly masked)",
-      expect.stringContaining("document 2 (IPPool q): spec.cidr: cannot parse number '5'"),
+      expect.stringContaining("document 2 (IPPool q): spec.cidr: cannot parse list '[5]'"),
     ]);
   });
 });
@@ -156,5 +156,94 @@ describe('a manifest in either dialect', () => {
       'apiVersion: projectcalico.org/v3\nkind: Node\nmetadata:\n  creationTimestamp: null\n  name: n\nspec: {}\nstatus: {}',
     );
     expect(document?.decoded.ok).toBe(true);
+  });
+});
+
+describe("scalars, as Calico's client reads them (calicoctl 3.31 was asked each)", () => {
+  const node = (metadata: string, bgp = '') =>
+    `{apiVersion: projectcalico.org/v3, kind: Node, metadata: {${metadata}}, spec: {bgp: {ipv4Address: 10.0.0.1/24${bgp}}}}`;
+
+  const read = async (text: string) => {
+    const [document] = await parse(text);
+    if (!document?.decoded.ok) throw new Error(problems(document!).join());
+    return document.decoded.resource;
+  };
+
+  test.each([
+    'yes',
+    'Yes',
+    'YES',
+    'y',
+    'Y',
+    'on',
+    'On',
+    'ON',
+    'true',
+    'True',
+    'TRUE',
+    '!!bool yes',
+  ])('%s is true', async (word) => {
+    const resource = await read(
+      `{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: p}, spec: {cidr: 10.0.0.0/16, natOutgoing: ${word}}}`,
+    );
+    expect(resource.spec).toMatchObject({ natOutgoing: true });
+  });
+
+  test.each(['no', 'No', 'NO', 'n', 'N', 'off', 'Off', 'OFF', 'false'])('%s is false', async (word) => {
+    const resource = await read(
+      `{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: p}, spec: {cidr: 10.0.0.0/16, natOutgoing: ${word}}}`,
+    );
+    expect((resource.spec as { natOutgoing?: boolean }).natOutgoing ?? false).toBe(false);
+  });
+
+  test.each(["'yes'", '"on"', '1', '!!str yes', 'yEs'])('%s is no boolean', async (word) => {
+    const error = await refusal(
+      `{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: p}, spec: {cidr: 10.0.0.0/16, natOutgoing: ${word}}}`,
+    );
+    expect(error.message).toMatch(/cannot parse .* into field .*natOutgoing of type bool/);
+  });
+
+  test('a number or boolean where a text belongs is that text', async () => {
+    const given =
+      'a: true, b: 12, c: yes, d: 0777, e: 1_000, f: 1.0, g: 0x10, h: 1e3, i: .5, k: n, l: 2020-01-01, o: 0o17, p: "yes", t: -0, u: +5, v: 1.50, w: 0b11, z: 123456789012';
+    const { metadata } = await read(node(`name: 12, labels: {${given}}`));
+    expect(metadata).toMatchObject({
+      name: '12',
+      labels: {
+        ...{ a: 'true', b: '12', c: 'true', d: '511', e: '1000', f: '1', g: '16', h: '1000', i: '0.5' },
+        ...{
+          k: 'false',
+          l: '2020-01-01',
+          o: '15',
+          p: 'yes',
+          t: '0',
+          u: '5',
+          v: '1.5',
+          w: '3',
+          z: '123456789012',
+        },
+      },
+    });
+    expect((await parse(node('name: no')))[0]).toMatchObject({ name: 'false' });
+    expect((await parse('{"apiVersion": "v1", "kind": "node", "metadata": {"name": 7}}'))[0]?.name).toBe('7');
+  });
+
+  test('a number with a leading 0 is octal', async () => {
+    expect((await read(node('name: n', ', asNumber: 010'))).spec).toMatchObject({ bgp: { asNumber: 8 } });
+  });
+
+  test('a number that would be written differently than given is refused, not bent', async () => {
+    for (const number of ['12345678901234567890', '1e30', '0.00001'])
+      expect((await refusal(node(`name: n, labels: {a: ${number}}`))).message).toMatch(/metadata.labels.a/);
+  });
+
+  test('a hundred thousand numbers for texts take no hundred thousand copies', async () => {
+    const labels = Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [`a${i}`, i]));
+    const text = JSON.stringify({
+      apiVersion: 'projectcalico.org/v3',
+      kind: 'Node',
+      metadata: { name: 'n', labels },
+    });
+    expect((await parse(text))[0]?.decoded.ok).toBe(true);
   });
 });
