@@ -6,21 +6,18 @@
  * address of the last block, and the clock stops when the first of them leaves encapsulated to the right node.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { createSocket } from 'node:dgram';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { askUnix } from '../agent/http.ts';
-import { type Clock, poll, systemClock } from '../base/clock.ts';
+import { poll, systemClock } from '../base/clock.ts';
 import { FailedError } from '../base/errors.ts';
 import { installedFile } from '../base/installation.ts';
-import { openCapture } from '../io/capture.ts';
-import { formatIpv4, type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
+import { ipv4FromNumber } from '../ip/ipv4.ts';
 import { blockKey } from '../model/keys.ts';
 import type { Datastore } from '../store/datastore.ts';
 import { openDatastore } from '../store/open.ts';
-import { ETHERNET_HEADER_BYTES } from '../wire/ethernet.ts';
-import { IPV4_MIN_HEADER_BYTES, ipv4Destination, ipv4Protocol, PROTOCOL_IPIP } from '../wire/ipv4.ts';
+import { Prober, residentBytes } from './prober.ts';
 import {
   blockOf,
   blockValue,
@@ -38,8 +35,6 @@ const SIZES: readonly ScaleCluster[] = [
   { nodes: 5_000, blocksPerNode: 4 },
 ];
 const CHANGES = 40;
-const PROBE_PORT = 9;
-const PROBE_MS = 1;
 const DEADLINE_MS = 60_000;
 const SETTLE_MS = 5_000;
 const WRITERS = 200;
@@ -52,38 +47,6 @@ interface Figures {
   readonly changeMedianMs: number;
   readonly changeWorstMs: number;
   readonly residentMb: number;
-}
-
-/** Tells when a packet to `inner` leaves encapsulated to `outer`. */
-class Prober {
-  readonly #socket = createSocket('udp4');
-  readonly #capture = openCapture({ interface: 'eth1' });
-
-  async untilEncapsulated(inner: Ipv4, outer: Ipv4, clock: Clock): Promise<number> {
-    const deadline = clock.monotonicMs() + DEADLINE_MS;
-    while (clock.monotonicMs() < deadline) {
-      this.#socket.send('?', PROBE_PORT, formatIpv4(inner), () => {});
-      await clock.sleep(PROBE_MS);
-      if (this.#capture.read().some(({ bytes }) => isFrameOf(bytes, inner, outer)))
-        return clock.monotonicMs();
-    }
-    throw new FailedError(
-      'ERR_BENCH',
-      `nothing left encapsulated for ${formatIpv4(inner)} within ${DEADLINE_MS} ms`,
-    );
-  }
-
-  close(): void {
-    this.#socket.close();
-    this.#capture.close();
-  }
-}
-
-function isFrameOf(frame: Uint8Array, inner: Ipv4, outer: Ipv4): boolean {
-  const at = ETHERNET_HEADER_BYTES;
-  if (frame.length < at + 2 * IPV4_MIN_HEADER_BYTES || ipv4Protocol(frame, at) !== PROTOCOL_IPIP)
-    return false;
-  return ipv4Destination(frame, at) === outer && ipv4Destination(frame, at + IPV4_MIN_HEADER_BYTES) === inner;
 }
 
 class Bench {
@@ -236,11 +199,6 @@ async function fill(store: Datastore, cluster: ScaleCluster): Promise<void> {
     for (const [key, value] of entries) await store.create(key, value);
   };
   await Promise.all(Array.from({ length: WRITERS }, write));
-}
-
-function residentBytes(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
 }
 
 const ROW = (cells: readonly (string | number)[]) => cells.map((cell) => String(cell).padStart(12)).join('');

@@ -1,6 +1,7 @@
 /** The unit and the DaemonSet of examples/: what they start is understood, and they ask for no more than is needed. */
-import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
@@ -23,6 +24,22 @@ test('the systemd unit', () => {
     expect.arrayContaining(['calico-node.service', 'kubelet.service']),
   );
   expect(value('CapabilityBoundingSet')).toBe('CAP_NET_ADMIN CAP_NET_RAW');
+});
+
+const SYSTEMD_ANALYZE = '/usr/bin/systemd-analyze';
+
+test.skipIf(!existsSync(SYSTEMD_ANALYZE))('systemd itself finds nothing to say about the unit', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'tortie-unit-'));
+  try {
+    // It looks whether what the unit starts is there, and says what it ignores without failing for it.
+    const unit = read('systemd/tortie-tunnel.service').replaceAll('/usr/local/bin/tortie', MAIN);
+    const file = join(directory, 'tortie-tunnel.service');
+    writeFileSync(file, unit);
+    const verified = spawnSync(SYSTEMD_ANALYZE, ['verify', file], { encoding: 'utf8', timeout: 20_000 });
+    expect([verified.status, verified.stdout + verified.stderr]).toEqual([0, '']);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
 });
 
 test('the DaemonSet', () => {
