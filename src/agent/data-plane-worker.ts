@@ -32,6 +32,13 @@ const ICMP_PACKETS = 8;
 /** Slots, headers, tables of pointers, and room to spare. */
 const ARENA_BYTES = 16 << 20;
 
+/**
+ * A sender's superpacket arrives as 45 packets, some microseconds apart. With a pause of 50 µs the receiver takes 20
+ * at a time instead of 9, and all threads together need 6–25 % less processor time per packet (100 and 200 µs: the
+ * same). By the `udp` transport the kernel has joined them already, and a pause costs more than it saves.
+ */
+const TRAIN_REST_MICROSECONDS = 50;
+
 type Table = ForwardingTable | SourceTable;
 
 const start = workerData as PacketThreadStart;
@@ -139,7 +146,13 @@ function runInbound(): void {
   report(0);
   runLoop({
     waiter,
-    source: { run: () => (raw ? inbound.step() : inbound.stepDatagrams()), capacity: BATCH_PACKETS },
+    source: raw
+      ? {
+          run: () => inbound.step(),
+          capacity: BATCH_PACKETS,
+          rest: () => waiter.rest(TRAIN_REST_MICROSECONDS),
+        }
+      : { run: () => inbound.stepDatagrams(), capacity: BATCH_PACKETS },
     second: { run: () => inbound.stepDatagrams(), capacity: BATCH_PACKETS },
     takeMessages: () => takeMessages(table),
   });

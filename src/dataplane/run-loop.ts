@@ -16,6 +16,12 @@ export interface PacketStep {
   readonly run: () => number;
   /** The size of a full batch; a smaller one left the source empty, which so need not be asked once more. */
   readonly capacity: number;
+  /**
+   * A short pause, after a turn that brought several packets but no full batch: more of the same train are on
+   * their way one by one, and to take many at once is cheaper than each as it comes. A single packet is no train:
+   * round trips and acknowledgements do not wait.
+   */
+  readonly rest?: (() => void) | undefined;
 }
 
 export interface RunLoopParts {
@@ -40,6 +46,7 @@ export function runLoop(parts: RunLoopParts): void {
     if ((ready & READY_SECOND) !== 0 && second !== undefined) runBatches(second);
     if ((ready & READY_SOURCE) === 0) continue;
     const packets = runBatches(source);
+    if (packets > 1 && packets < source.capacity) source.rest?.();
     if (packets > 0 || (ready & READY_BROKEN) === 0) broken = 0;
     else if (++broken === BROKEN_LIMIT)
       throw new FailedError('ERR_DEVICE_GONE', 'the device or socket packets are read from is gone', {

@@ -80,6 +80,13 @@ export class PollWaiter implements Waiter {
     return this.#calls.ppoll(poll, 1, this.#base + this.#timeout, 0) > 0;
   }
 
+  /** Sleeps for so long, and for the thread's timer slack (50 µs unless somebody changed it) at most longer. */
+  rest(microseconds: number): void {
+    this.#view.setUint32(this.#timeout, 0, true);
+    this.#view.setUint32(this.#timeout + 8, microseconds * 1000, true);
+    this.#calls.ppoll(0, 0, this.#base + this.#timeout, 0);
+  }
+
   #setTimeout(timeoutMs: number): void {
     this.#view.setUint32(this.#timeout, Math.floor(timeoutMs / 1000), true);
     this.#view.setUint32(this.#timeout + 8, (timeoutMs % 1000) * 1_000_000, true);
