@@ -11,7 +11,7 @@ import { blockOwner } from '../model/ipam-values.ts';
 import type { IpamAttributes, IpamBlock, IpamConfig } from '../model/resources.ts';
 import { claimBlock, ownBlock } from './block-claims.ts';
 import { counted } from './handle-counts.ts';
-import { type IpamStore, IpamValueError, type Stored } from './ipam-store.ts';
+import { type IpamStore, IpamValueError, type OwnAffinity, type Stored } from './ipam-store.ts';
 
 /** Where Calico's own limit stands when the configuration has none. */
 const DEFAULT_MAX_BLOCKS_PER_NODE = 20;
@@ -39,6 +39,8 @@ export function maxBlocksPerNode(config: IpamConfig): number {
 
 export class AddressSources {
   readonly #ipam: IpamStore;
+  /** Blocks that had no address to give when they were last seen: they are asked after the others. */
+  readonly #full = new Set<number>();
 
   constructor(ipam: IpamStore) {
     this.#ipam = ipam;
@@ -46,21 +48,17 @@ export class AddressSources {
 
   async fromOwnBlocks(plan: Plan, count: number): Promise<Assignment[]> {
     const found: Assignment[] = [];
-    for (const { block, value } of await this.#ipam.affinities(plan.node)) {
+    const own = (await this.#ipam.affinities(plan.node)).filter(({ block }) => inPools(plan.pools, block));
+    const wasFull = ({ block }: OwnAffinity) => this.#full.has(block.address);
+    for (const { block, value } of [...own.filter((one) => !wasFull(one)), ...own.filter(wasFull)]) {
       if (found.length >= count) break;
-      if (!inPools(plan.pools, block)) continue;
-      // The usual case needs no second look at the affinity: assignFrom sees in the block whose it is.
-      if (value.state !== 'confirmed' || !(await this.#isOwn(plan.node, block))) {
-        if (!(await this.#usable(() => ownBlock(this.#ipam, plan.node, block)))) continue;
-      }
-      found.push(...(await this.#assignFrom(plan, block, count - found.length, 'own')));
+      let stored = await this.#usable(() => this.#ipam.block(block));
+      // The usual case needs no second look at the affinity: the block says whose it is.
+      if (value.state !== 'confirmed' || !stored || blockOwner(stored.value) !== plan.node)
+        stored = await this.#usable(() => ownBlock(this.#ipam, plan.node, block));
+      if (stored) found.push(...(await this.#assignFrom(plan, block, count - found.length, 'own', stored)));
     }
     return found;
-  }
-
-  async #isOwn(node: string, block: Prefix): Promise<boolean> {
-    const stored = await this.#usable(() => this.#ipam.block(block));
-    return stored !== undefined && blockOwner(stored.value) === node;
   }
 
   /** A block that cannot be read is nobody's to assign from; it is reported and left alone. */
@@ -84,7 +82,7 @@ export class AddressSources {
       const claimed = await this.#usable(() => claimBlock(this.#ipam, plan.node, block));
       if (!claimed) continue;
       owned++;
-      found.push(...(await this.#assignFrom(plan, block, count - found.length, 'own')));
+      found.push(...(await this.#assignFrom(plan, block, count - found.length, 'own', claimed)));
       if (found.length >= count) break;
     }
     return found;
@@ -123,10 +121,10 @@ export class AddressSources {
   async borrowed(plan: Plan, count: number): Promise<Assignment[]> {
     const found: Assignment[] = [];
     const blocks = await this.#ipam.blocks();
-    for (const { prefix, value } of blocks) {
+    for (const { prefix, ...stored } of blocks) {
       if (found.length >= count) break;
-      if (!inPools(plan.pools, prefix) || value.unallocated.length === 0) continue;
-      found.push(...(await this.#assignFrom(plan, prefix, count - found.length, 'any')));
+      if (!inPools(plan.pools, prefix) || stored.value.unallocated.length === 0) continue;
+      found.push(...(await this.#assignFrom(plan, prefix, count - found.length, 'any', stored)));
     }
     return found;
   }
@@ -136,11 +134,17 @@ export class AddressSources {
     block: Prefix,
     count: number,
     owner: 'own' | 'any',
+    seen: Stored<IpamBlock>,
   ): Promise<readonly Assignment[]> {
+    let known: Stored<IpamBlock> | undefined = seen;
     const addresses = await this.#ipam.retry(`assigning an address to ${plan.handle}`, async () => {
-      const stored = await this.#usable(() => this.#ipam.block(block));
+      // What the caller has just read serves once; after a conflict it is old.
+      const stored = known ?? (await this.#usable(() => this.#ipam.block(block)));
+      known = undefined;
       if (!stored || (owner === 'own' && blockOwner(stored.value) !== plan.node)) return [];
       const taken = takeFromBlock(stored.value, count, plan.attributes, plan.reserved);
+      if (taken.addresses.length < count) this.#full.add(block.address);
+      else this.#full.delete(block.address);
       if (taken.addresses.length > 0)
         await counted(this.#ipam, plan.handle, stored.value.cidr, taken.addresses.length, () =>
           this.#ipam.updateBlock(block, taken.block, stored.revision),

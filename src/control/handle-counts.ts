@@ -16,7 +16,9 @@ export async function counted(
   count: number,
   write: () => Promise<unknown>,
 ): Promise<void> {
-  await ipam.changeHandle(handle, (old) => incremented(old ?? EMPTY_HANDLE, cidr, count));
+  await ipam.changeHandle(handle, (old) => incremented(old ?? EMPTY_HANDLE, cidr, count), {
+    probablyNew: true,
+  });
   try {
     await write();
   } catch (error) {

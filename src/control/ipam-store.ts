@@ -206,14 +206,20 @@ export class IpamStore {
     return this.#decoded(await this.#store.get(handleKey(handle)), decodeHandle);
   }
 
-  /** `change` gives what to store, or undefined to delete it. */
+  /**
+   * `change` gives what to store, or undefined to delete it. Where the handle is probably new it is not read first: if
+   * it is there after all, creating it is refused, and it is read then.
+   */
   changeHandle(
     handle: string,
     change: (old: IpamHandle | undefined) => IpamHandle | undefined,
+    { probablyNew = false }: { readonly probablyNew?: boolean } = {},
   ): Promise<void> {
     const key = handleKey(handle);
+    let unread = probablyNew;
     return this.retry(`counting addresses of handle ${handle}`, async () => {
-      const old = await this.handle(handle);
+      const old = unread ? undefined : await this.handle(handle);
+      unread = false;
       const value = change(old?.value);
       if (!old) {
         if (value) await this.#store.create(key, encodeHandle(value));
