@@ -1,5 +1,6 @@
 /** What the agent's thread and the two packet threads tell each other. */
 import type { Direction } from '../dataplane/counters.ts';
+import type { FrameWay } from '../dataplane/frame-table.ts';
 import type { ForwardingChange, ForwardingConfig } from '../fib/forwarding-config.ts';
 
 /** What a packet thread is started with. Descriptors belong to the process; the agent's thread closes them. */
@@ -15,6 +16,8 @@ export interface PacketThreadStart {
   /** Both ways by UDP; -1 where that transport is off. */
   readonly datagrams: number;
   readonly icmp: number;
+  /** Sends frames; -1 where that is not wanted. */
+  readonly frames: number;
   readonly wakeup: number;
   /** Whether packets wait a moment for a route that the table does not have yet. */
   readonly holdUnrouted: boolean;
@@ -25,6 +28,7 @@ export interface PacketThreadStart {
 export type PacketThreadOrder =
   | { readonly order: 'replace'; readonly id: number; readonly config: ForwardingConfig }
   | { readonly order: 'change'; readonly id: number; readonly change: ForwardingChange }
+  | { readonly order: 'frame-ways'; readonly id: number; readonly ways: readonly FrameWay[] }
   | { readonly order: 'stop' };
 
 /** From a packet thread: it forwards by what was ordered; id 0 says that it runs. */

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { Counters, NOTE_CHANGES } from '../dataplane/counters.ts';
+import { FrameTable } from '../dataplane/frame-table.ts';
 import { IcmpListener } from '../dataplane/icmp-listener.ts';
 import { Inbound } from '../dataplane/inbound.ts';
 import { Outbound } from '../dataplane/outbound.ts';
@@ -13,6 +14,7 @@ import { warmUpInbound, warmUpOutbound } from '../dataplane/warm-up.ts';
 import { ForwardingTable } from '../fib/forwarding-table.ts';
 import { SourceTable } from '../fib/source-table.ts';
 import { Arena } from '../io/arena.ts';
+import { FrameSink } from '../io/packet-socket.ts';
 import { MessageSink, MessageSource } from '../io/raw-socket.ts';
 import { TunSink, TunSource } from '../io/tun.ts';
 import { DatagramSink, DatagramSource } from '../io/udp-socket.ts';
@@ -62,9 +64,11 @@ else runInbound();
 function runOutbound(): void {
   const table = new ForwardingTable(clock);
   const paths = new PathState(clock);
+  const frames = new FrameTable();
   table.peers.onAssign = (slot, address) => {
     counters.assignPeer(slot, address);
     paths.forget(slot);
+    frames.forget(slot);
   };
   const source = new TunSource(start.tun, arena, new PacketBatch(arena, BATCH_PACKETS));
   const sink = new MessageSink(start.sender, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES));
@@ -72,17 +76,13 @@ function runOutbound(): void {
     source: start.tun,
     wakeup: start.wakeup,
     second: start.icmp,
-    sinks: [start.sender, start.datagrams],
+    sinks: [start.sender, start.datagrams, start.frames],
   });
-  // As many packets as pieces: what the kernel will not segment is sent one by one.
-  const datagramSink =
-    start.datagrams < 0
-      ? undefined
-      : new DatagramSink(start.datagrams, arena, new PieceBatch(SEND_PIECES, SEND_PIECES));
+  const { datagramSink, frameSink } = fasterSinks();
   const hold = start.holdUnrouted ? { hold: new UnroutedHold(arena, clock) } : {};
   const outbound = new Outbound({
-    ...{ memory: arena, source, sink, datagramSink, waiter, table, paths, counters, clock, sum },
-    datagramsOnly: start.receiver < 0,
+    ...{ memory: arena, source, sink, datagramSink, frameSink, frames, waiter },
+    ...{ table, paths, counters, clock, sum, datagramsOnly: start.receiver < 0 },
     ...hold,
   });
   const icmpBatch = new PacketBatch(arena, ICMP_PACKETS, ICMP_SLOT_BYTES);
@@ -107,7 +107,7 @@ function runOutbound(): void {
       capacity: ICMP_PACKETS,
     },
     takeMessages: () => {
-      const goOn = takeMessages(table);
+      const goOn = takeMessages(table, frames);
       outbound.retryHeld(!goOn);
       return goOn;
     },
@@ -115,6 +115,20 @@ function runOutbound(): void {
       ? { due: { remainingMs: () => hold.hold.remainingMs(), run: () => outbound.retryHeld() } }
       : {}),
   });
+}
+
+/** Those that the flags ask for. */
+function fasterSinks(): { datagramSink: DatagramSink | undefined; frameSink: FrameSink | undefined } {
+  const { datagrams, frames } = start;
+  return {
+    // As many packets as pieces: what the kernel will not segment is sent one by one.
+    datagramSink:
+      datagrams < 0
+        ? undefined
+        : new DatagramSink(datagrams, arena, new PieceBatch(SEND_PIECES, SEND_PIECES)),
+    frameSink:
+      frames < 0 ? undefined : new FrameSink(frames, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES)),
+  };
 }
 
 function runInbound(): void {
@@ -159,7 +173,7 @@ function runInbound(): void {
 }
 
 /** The thread is blocked in ppoll, not in an event loop, so messages are fetched after the eventfd woke it. */
-function takeMessages(table: Table): boolean {
+function takeMessages(table: Table, frames?: FrameTable): boolean {
   let firstTable = false;
   for (;;) {
     const received = receiveMessageOnPort(start.port) as { message: PacketThreadOrder } | undefined;
@@ -170,6 +184,12 @@ function takeMessages(table: Table): boolean {
     }
     const { message } = received;
     if (message.order === 'stop') return false;
+    if (message.order === 'frame-ways') {
+      frames?.clear();
+      for (const way of message.ways) frames?.set(table.peers.slotOf(way.peer), way);
+      report(message.id);
+      continue;
+    }
     table.sweep();
     if (message.order === 'replace') {
       table.replace(message.config);

@@ -7,10 +7,12 @@ import { FailedError } from '../base/errors.ts';
 import { installedFile } from '../base/installation.ts';
 import type { Logger } from '../base/logger.ts';
 import { Counters, createCounterMemory, type Direction } from '../dataplane/counters.ts';
+import type { FrameWay } from '../dataplane/frame-table.ts';
 import type { ForwardingChange, ForwardingConfig, ForwardingSink } from '../fib/forwarding-config.ts';
 import { Arena } from '../io/arena.ts';
 import { systemCalls } from '../io/libc.ts';
 import { inNetworkNamespace } from '../io/netns.ts';
+import { openFrameSender } from '../io/packet-socket.ts';
 import { openIcmpErrorReceiver, openRawGuard, openRawReceiver, openRawSender } from '../io/raw-socket.ts';
 import { openTun, type Tun } from '../io/tun.ts';
 import { openDatagramSocket } from '../io/udp-socket.ts';
@@ -48,6 +50,8 @@ export interface DataPlane extends ForwardingSink {
   peers(): readonly PeerCounters[];
   /** Where there is one: of each direction why the fast path does not run, null where it does. */
   fastPath?(): FastPathState;
+  /** By which peers are reached past the kernel's IP output, where `frames` was asked for; all others by raw sockets. */
+  setFrameWays?(ways: readonly FrameWay[]): Promise<void>;
   /** Wakes both threads, waits for their end and closes everything; the persistent TUN stays. */
   stop(): Promise<void>;
 }
@@ -62,6 +66,8 @@ export interface DataPlaneOptions {
   readonly onExit: (error: Error) => void;
   /** Whether packets wait a moment for a route that the table does not have yet; else they are dropped at once. */
   readonly holdUnrouted?: boolean;
+  /** Whether protocol 4 may leave as frames of our own. */
+  readonly frames?: boolean;
   /** Where device and sockets are to be, other than in our own network namespace. */
   readonly networkNamespace?: string;
 }
@@ -95,6 +101,8 @@ interface Descriptors {
   /** -1 where the `udp` transport is off. */
   readonly datagrams: number;
   readonly icmp: number;
+  /** -1 where no frames are sent. */
+  readonly frames: number;
 }
 
 /** All or nothing: what was opened before a failure is closed again. */
@@ -112,6 +120,7 @@ function openDescriptors(options: DataPlaneOptions): Descriptors {
       receiver: transport === 'udp' ? -1 : keep(openRawReceiver()),
       datagrams: transport === 'ipip' ? -1 : keep(openDatagramSocket(udpPort)),
       icmp: keep(openIcmpErrorReceiver()),
+      frames: options.frames ? keep(openFrameSender()) : -1,
     };
     // Last: attaching gives the device its carrier, which is to tell the truth.
     const tun = openTun(device, 'tcp+udp');
@@ -185,6 +194,10 @@ class ThreadedDataPlane implements DataPlane {
     return 'applied';
   }
 
+  setFrameWays(ways: readonly FrameWay[]): Promise<void> {
+    return this.#order((id) => ({ order: 'frame-ways', id, ways }));
+  }
+
   counters(): Record<string, number> {
     return Object.assign({}, ...this.#threads.map((thread) => thread.counters.snapshot()));
   }
@@ -223,15 +236,16 @@ class ThreadedDataPlane implements DataPlane {
       thread.port.close();
       systemCalls().close(thread.wakeup);
     }
-    const { tun, sender, receiver, guard, datagrams, icmp } = this.#descriptors;
-    for (const fd of [tun.fd, sender, receiver, guard, datagrams, icmp]) if (fd >= 0) systemCalls().close(fd);
+    const { tun, sender, receiver, guard, datagrams, icmp, frames } = this.#descriptors;
+    for (const fd of [tun.fd, sender, receiver, guard, datagrams, icmp, frames])
+      if (fd >= 0) systemCalls().close(fd);
   }
 
   #startThread(direction: Direction): PacketThread {
     const counterMemory = createCounterMemory();
     const { port1, port2 } = new MessageChannel();
     const wakeup = openWakeup();
-    const { tun, sender, receiver, datagrams, icmp } = this.#descriptors;
+    const { tun, sender, receiver, datagrams, icmp, frames } = this.#descriptors;
     const start: PacketThreadStart = {
       direction,
       counterMemory,
@@ -241,6 +255,7 @@ class ThreadedDataPlane implements DataPlane {
       receiver,
       datagrams,
       icmp,
+      frames,
       wakeup,
       holdUnrouted: this.#holdUnrouted,
       port: port2,

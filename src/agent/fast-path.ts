@@ -12,7 +12,6 @@
  *
  * What has no notification that we could wait for is looked at every TICK_MS (sockets are read empty) or CHECK_MS.
  */
-import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { UnavailableError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
@@ -34,6 +33,7 @@ import { Mending } from './fast-path-mending.ts';
 import { PathMtuFollower } from './fast-path-mtu.ts';
 import { Pins, pinDirectory, removePins } from './fast-path-pins.ts';
 import { FAST_DIRECTIONS, type FastDirection, type FastPathState } from './fast-path-state.ts';
+import { legacyTables } from './legacy-tables.ts';
 
 const TICK_MS = 100;
 const CHECK_MS = 1000;
@@ -60,7 +60,7 @@ export interface FastPathOptions {
 
 /** @throws UnavailableError where it cannot run, or in mode `ebpf` may not */
 export async function startFastPath(options: FastPathOptions): Promise<FastPath> {
-  const firewall = await options.firewall(legacyTables(options.enter));
+  const firewall = await options.firewall(options.enter(legacyTables));
   const chain = firewall.outbound ?? firewall.inbound;
   if (options.mode === 'ebpf' && chain !== null)
     throw new UnavailableError(
@@ -71,16 +71,6 @@ export async function startFastPath(options: FastPathOptions): Promise<FastPath>
       },
     );
   return new FastPath(options, firewall);
-}
-
-function legacyTables(enter: <T>(fn: () => T) => T): string {
-  return enter(() => {
-    try {
-      return readFileSync('/proc/thread-self/net/ip_tables_names', 'utf8');
-    } catch {
-      return '';
-    }
-  });
 }
 
 export class FastPath {
@@ -243,7 +233,7 @@ export class FastPath {
     this.#rulesChanged = false;
     this.#judgeAgainAt = this.#ticks + JUDGE_MS / TICK_MS;
     try {
-      this.#firewall = await this.#options.firewall(legacyTables(this.#enter));
+      this.#firewall = await this.#options.firewall(this.#enter(legacyTables));
     } catch (error) {
       const unknown = `that cannot be read (${(error as Error).message})`;
       this.#firewall = { outbound: unknown, inbound: unknown };

@@ -17,9 +17,14 @@ export interface NodeRunFlags {
   readonly metrics?: string;
   readonly transport?: string;
   readonly udpPort?: string;
+  readonly sender?: string;
   readonly fastPath?: string;
   readonly pin?: true;
 }
+
+/** How protocol 4 leaves: by raw sockets, or as frames of our own where nothing is gone around. */
+export type SenderMode = 'auto' | 'raw' | 'packet';
+const SENDER_MODES: readonly SenderMode[] = ['auto', 'raw', 'packet'];
 
 export interface FastPathSettings {
   readonly mode: FastPathMode;
@@ -51,6 +56,7 @@ export interface AgentOptions {
   readonly mtu: number | null;
   readonly transport: 'ipip' | 'udp' | 'auto';
   readonly udpPort: number;
+  readonly sender: SenderMode;
   readonly fastPath: FastPathSettings;
   readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly defaultPool: DefaultPool | null;
@@ -97,11 +103,16 @@ export function parseAgentOptions(flags: NodeRunFlags, env: NodeJS.ProcessEnv): 
     mtu: parseMtu(flags.mtu ?? env.FELIX_IPINIPMTU ?? ''),
     transport: oneOf('--transport', flags.transport ?? 'ipip', ['ipip', 'udp', 'auto']),
     udpPort: wholeNumber('--udp-port', flags.udpPort ?? String(DEFAULT_UDP_PORT), 1, 65535),
+    sender: senderMode(flags.sender),
     fastPath: fastPathSettings(flags, env),
     metrics: flags.metrics === undefined ? null : listenAddress(flags.metrics),
     defaultPool: defaultPool(env),
     runDirectory: runDirectoryOf(env),
   };
+}
+
+export function senderMode(flag: string | undefined): SenderMode {
+  return oneOf('--sender', flag ?? 'raw', SENDER_MODES);
 }
 
 export function fastPathSettings(

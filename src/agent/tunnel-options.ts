@@ -12,6 +12,8 @@ import {
   oneOf,
   parseMtu,
   runDirectoryOf,
+  type SenderMode,
+  senderMode,
   wholeNumber,
 } from './options.ts';
 
@@ -22,6 +24,7 @@ export interface TunnelRunFlags {
   readonly allow?: string;
   readonly transport?: string;
   readonly udpPort?: string;
+  readonly sender?: string;
   readonly fastPath?: string;
   readonly pin?: true;
   readonly metrics?: string;
@@ -36,6 +39,7 @@ export interface TunnelOptions {
   readonly allow: readonly Prefix[];
   readonly transport: 'ipip' | 'udp' | 'auto';
   readonly udpPort: number;
+  readonly sender: SenderMode;
   readonly fastPath: FastPathSettings;
   readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly runDirectory: string;
@@ -54,6 +58,7 @@ export function parseTunnelOptions(flags: TunnelRunFlags, env: NodeJS.ProcessEnv
     allow: allowed(flags.allow),
     transport: oneOf('--transport', flags.transport ?? 'ipip', ['ipip', 'udp', 'auto']),
     udpPort: wholeNumber('--udp-port', flags.udpPort ?? String(DEFAULT_UDP_PORT), 1, 65535),
+    sender: senderMode(flags.sender),
     fastPath: fastPathSettings(flags, env),
     metrics: flags.metrics === undefined ? null : listenAddress(flags.metrics),
     runDirectory: runDirectoryOf(env),

@@ -28,8 +28,10 @@ export const REPLY_SUPPRESSED = 8;
 export const NOTE_ICMP_ERRORS = 9;
 /** Configuration changes applied. */
 export const NOTE_CHANGES = 10;
+/** Packets that left as frames of our own, by the packet socket. */
+export const NOTE_FRAMES = 11;
 /** The first drop reason; the others follow. */
-const FIRST_DROP = 11;
+const FIRST_DROP = 12;
 
 /** Reasons for which a packet from the TUN does not leave. Numbers are indexes into OUTBOUND_DROP_NAMES. */
 export const OUTBOUND_NOT_IPV4 = 0;
@@ -112,6 +114,7 @@ const COMMON_NAMES: Readonly<Record<Direction, readonly string[]>> = {
     'reply_suppressed_packets',
     'note_icmp_errors_packets',
     'note_configuration_changes',
+    'note_frames_packets',
   ],
   inbound: [
     'in_underlay_packets',
@@ -120,12 +123,13 @@ const COMMON_NAMES: Readonly<Record<Direction, readonly string[]>> = {
     'out_device_bytes',
     'in_underlay_batches',
     'in_underlay_superpackets',
-    // The inbound direction answers nobody and reads no ICMP.
+    // The inbound direction answers nobody, reads no ICMP and makes no frames.
     '',
     '',
     '',
     '',
     'note_configuration_changes',
+    '',
   ],
 };
 

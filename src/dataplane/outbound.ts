@@ -20,11 +20,13 @@
  * normal mode), DF copied, id 0 (with DF it needs none, RFC 6864 §4.1; without, the kernel fills it in). By UDP
  * DF is always set, which RFC 2003 §3.1 leaves to us: an inner packet without DF is fragmented before.
  */
+// size: one class, whose every step reads and writes the packet in hand.
 import { type ForwardingTable, INNER_DESTINATION, NO_ROUTE } from '../fib/forwarding-table.ts';
 import { NO_PEER, TRANSPORT_IPIP, TRANSPORT_UDP } from '../fib/peer-table.ts';
 import { IPV4_HEADER_BYTES, MIN_MTU } from '../ip/mtu.ts';
 import { readI32, writeU16 } from '../wire/bytes.ts';
 import { sumBytes } from '../wire/checksum.ts';
+import { ETHERNET_HEADER_BYTES } from '../wire/ethernet.ts';
 import { ICMP_MIN_QUOTED_PAYLOAD_BYTES } from '../wire/icmpv4.ts';
 import {
   checkIpv4,
@@ -59,27 +61,23 @@ import {
   IN_BYTES,
   IN_PACKETS,
   IN_SUPERPACKETS,
-  OUTBOUND_BUFFER_FULL,
-  OUTBOUND_FIREWALL,
-  OUTBOUND_LINK_DOWN,
-  OUTBOUND_LINK_MTU,
+  NOTE_FRAMES,
   OUTBOUND_LOOP_LOCAL,
   OUTBOUND_LOOP_NESTED,
   OUTBOUND_MALFORMED,
   OUTBOUND_NO_PEER,
   OUTBOUND_NO_ROUTE,
   OUTBOUND_NO_TRANSPORT,
-  OUTBOUND_NO_UNDERLAY_ROUTE,
   OUTBOUND_NOT_IPV4,
-  OUTBOUND_REFUSED,
   OUTBOUND_TOO_BIG,
   OUTBOUND_TTL_ZERO,
   PEER_DROPS,
 } from './counters.ts';
 import { encapsulatedTos } from './ecn.ts';
+import type { FrameTable } from './frame-table.ts';
 import { reportedPathMtu } from './icmp-errors.ts';
 import { InnerReplies } from './inner-replies.ts';
-import { type LaneParts, OuterLane, TAG_REPLY } from './outer-lane.ts';
+import { type LaneParts, OUTER_ROOM_BYTES, OuterLane, TAG_REPLY } from './outer-lane.ts';
 import type { PathState } from './path-state.ts';
 import {
   type MonotonicMs,
@@ -87,13 +85,12 @@ import {
   type PacketSink,
   type PacketSource,
   SEND_AGAIN,
-  SEND_DOWN,
-  SEND_FORBIDDEN,
   SEND_NO_ROUTE,
   SEND_TOO_BIG,
   type Waiter,
 } from './ports.ts';
 import { Segmenter, type SumBytes } from './segmentation.ts';
+import { dropReason } from './send-failure.ts';
 import type { UnroutedHold } from './unrouted-hold.ts';
 
 /** RFC 1853 and RFC 2003 leave it to us: enough for every underlay, and not the inner TTL, which traceroute reads. */
@@ -105,6 +102,7 @@ const FORWARDED = -1;
 /** What the waiter counts as which sink. */
 const RAW_SINK = 0;
 const DATAGRAM_SINK = 1;
+const FRAME_SINK = 2;
 
 export interface OutboundParts {
   readonly memory: PacketMemory;
@@ -115,6 +113,9 @@ export interface OutboundParts {
   readonly datagramSink?: PacketSink | undefined;
   /** Protocol 4 is not to be sent: a route without gateway, whose far end we know nothing of, then leads nowhere. */
   readonly datagramsOnly?: boolean;
+  /** Protocol 4 as frames of our own, to the peers of `frames`. */
+  readonly frameSink?: PacketSink | undefined;
+  readonly frames?: FrameTable | undefined;
   readonly waiter: Waiter;
   readonly table: ForwardingTable;
   readonly paths: PathState;
@@ -132,6 +133,9 @@ export class Outbound {
   readonly #source: PacketSource;
   readonly #rawLane: OuterLane;
   readonly #datagramLane: OuterLane | undefined;
+  readonly #frameLane: OuterLane | undefined;
+  readonly #frames: FrameTable | undefined;
+  readonly #clock: MonotonicMs;
   readonly #table: ForwardingTable;
   readonly #paths: PathState;
   readonly #counters: Counters;
@@ -147,6 +151,8 @@ export class Outbound {
   #destination = 0;
   #port = 0;
   #segments = 1;
+  /** When the batch in hand was received; kept only where there are frames. */
+  #batchMs = 0;
 
   constructor(parts: OutboundParts) {
     this.#bytes = parts.memory.bytes;
@@ -161,6 +167,9 @@ export class Outbound {
     this.#rawLane = new OuterLane('ipip', parts.sink, RAW_SINK, laneParts);
     this.#datagramLane =
       parts.datagramSink && new OuterLane('udp', parts.datagramSink, DATAGRAM_SINK, laneParts);
+    this.#frameLane = parts.frameSink && new OuterLane('ipip', parts.frameSink, FRAME_SINK, laneParts);
+    this.#frames = parts.frames;
+    this.#clock = parts.clock;
     this.#lane = this.#rawLane;
     this.#datagramsOnly = parts.datagramsOnly ?? false;
     this.#table = parts.table;
@@ -179,6 +188,7 @@ export class Outbound {
     const count = this.#source.receive();
     if (count === 0) return 0;
     this.#counters.add(IN_BATCHES, 1);
+    if (this.#frames?.used) this.#batchMs = this.#clock();
     for (let i = 0; i < count; i++) {
       const at = batch.offset[i]!;
       const length = batch.length[i]!;
@@ -260,7 +270,19 @@ export class Outbound {
       return this.#encapsulate(this.#datagramLane, gateway, peers.mtu[hop]!, inner);
     }
     if (transport !== TRANSPORT_IPIP) return OUTBOUND_NO_TRANSPORT;
+    if (this.#frames?.used && this.#frames.interfaceOf(hop) > 0 && ipv4DontFragment(view, inner))
+      return this.#encapsulateInFrame(gateway, peers.mtu[hop]!, inner);
     return this.#encapsulate(this.#rawLane, gateway, peers.mtu[hop]!, inner);
+  }
+
+  /** Only with DF: without, the kernel has to give the outer packet an id. */
+  #encapsulateInFrame(gateway: number, configuredMtu: number, inner: number): number {
+    if (!this.#frames!.isKernelsTurn(this.#slot, this.#batchMs))
+      return this.#encapsulate(this.#frameLane!, gateway, configuredMtu, inner);
+    const reason = this.#encapsulate(this.#rawLane, gateway, configuredMtu, inner);
+    // At once, so that the frames which follow do not overtake it.
+    this.#rawLane.flush();
+    return reason;
   }
 
   /**
@@ -326,13 +348,22 @@ export class Outbound {
     const lane = this.#lane;
     const { batch } = lane;
     const bytes = headerBytes + payloadBytes;
-    if (lane === this.#rawLane) {
-      this.#writeOuterHeader(header - IPV4_HEADER_BYTES, header, bytes, this.#destination);
-      batch.addPiece(header - IPV4_HEADER_BYTES, IPV4_HEADER_BYTES + headerBytes);
-    } else batch.addPiece(header, headerBytes);
+    let before = 0;
+    if (lane !== this.#datagramLane) {
+      before = IPV4_HEADER_BYTES;
+      this.#writeOuterHeader(header - before, header, bytes, this.#destination);
+    }
+    if (lane === this.#frameLane) {
+      before += ETHERNET_HEADER_BYTES;
+      this.#frames!.writeHeader(this.#slot, this.#bytes, header - before);
+    }
+    batch.addPiece(header - before, before + headerBytes);
     if (payloadBytes > 0) batch.addPiece(payload, payloadBytes);
     if (lane === this.#rawLane) lane.end(this.#destination, this.#slot, inner, quotable, bytes);
-    else {
+    else if (lane === this.#frameLane) {
+      this.#counters.add(NOTE_FRAMES, 1);
+      lane.end(this.#frames!.interfaceOf(this.#slot), this.#slot, inner, quotable, bytes);
+    } else {
       const tos = encapsulatedTos(ipv4Tos(this.#bytes, header));
       lane.endDatagram(this.#destination, this.#port, tos, this.#slot, inner, quotable, bytes);
     }
@@ -355,7 +386,7 @@ export class Outbound {
     this.#counters.add(IN_PACKETS, segments);
     for (let i = 0; i < segments; i++) {
       lane.makeRoom(2);
-      const header = lane.takeBlob() + IPV4_HEADER_BYTES;
+      const header = lane.takeBlob() + OUTER_ROOM_BYTES;
       segmenter.writeHeaders(header);
       this.#emit(header, headerBytes, segmenter.payloadOffset, segmenter.payloadBytes, inner, headerBytes);
     }
@@ -428,6 +459,7 @@ export class Outbound {
   #flush(): void {
     this.#rawLane.batch.source = this.#table.local.outerSource;
     this.#rawLane.flush();
+    this.#frameLane?.flush();
     if (this.#datagramLane === undefined) return;
     this.#datagramLane.batch.source = this.#table.local.outerSource;
     this.#datagramLane.flush();
@@ -447,6 +479,8 @@ export class Outbound {
         this.replies.fragmentationNeeded(inner, quotable, Math.max(mtu - lane.overheadBytes, MIN_MTU));
     }
     if (failure === SEND_NO_ROUTE) this.replies.hostUnreachable(inner, quotable);
+    // The kernel knows better, until a new way is found.
+    if (lane === this.#frameLane && failure !== SEND_AGAIN) this.#frames!.forget(slot);
     return dropReason(failure);
   }
 
@@ -467,22 +501,5 @@ export class Outbound {
     this.#counters.add(IN_PACKETS, this.#segments);
     this.#counters.drop(reason, this.#segments);
     if (this.#slot !== NO_PEER) this.#counters.addPeer(this.#slot, PEER_DROPS, this.#segments);
-  }
-}
-
-function dropReason(failure: number): number {
-  switch (failure) {
-    case SEND_AGAIN:
-      return OUTBOUND_BUFFER_FULL;
-    case SEND_TOO_BIG:
-      return OUTBOUND_LINK_MTU;
-    case SEND_NO_ROUTE:
-      return OUTBOUND_NO_UNDERLAY_ROUTE;
-    case SEND_FORBIDDEN:
-      return OUTBOUND_FIREWALL;
-    case SEND_DOWN:
-      return OUTBOUND_LINK_DOWN;
-    default:
-      return OUTBOUND_REFUSED;
   }
 }

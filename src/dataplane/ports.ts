@@ -59,7 +59,7 @@ export class PieceBatch {
   pieceCount = 0;
   /** Packet p owns the pieces firstPiece[p] until firstPiece[p + 1]. */
   readonly firstPiece: Int32Array;
-  /** Outer destination, for sinks that address each packet. */
+  /** Outer destination, for sinks that address each packet; of frames, the interface. */
   readonly destination: Uint32Array;
   /** Of the `udp` transport: destination port, outer TOS, and the UDP_SEGMENT size of a packet that is several datagrams. */
   readonly port: Int32Array;

@@ -1,7 +1,9 @@
 /** Tables of struct mmsghdr and iovec in the arena, for the sockets that move batches: laid at set-up, adjusted per batch. */
 import type { PieceBatch } from '../dataplane/ports.ts';
 import type { Arena } from './arena.ts';
-import { AF_INET } from './socket-options.ts';
+import { EINTR } from './errno.ts';
+import { systemCalls } from './libc.ts';
+import { AF_INET, MSG_DONTWAIT } from './socket-options.ts';
 
 export const MMSGHDR_BYTES = 64;
 export const MMSGHDR_OFF_NAMELEN = 8;
@@ -27,14 +29,97 @@ export function layAddress(view: DataView, name: number, address: number, port: 
   view.setUint32(name + 4, address);
 }
 
-/**
- * The vectors of all pieces. The upper halves of all pointers were written at set-up: the arena does not cross a
- * multiple of 4 GB.
- */
-export function layPieces(words: Uint32Array, base: number, vectors: number, batch: PieceBatch): void {
-  for (let piece = 0; piece < batch.pieceCount; piece++) {
-    const word = (vectors + piece * IOVEC_BYTES) >>> 2;
-    words[word] = base + batch.offset[piece]!;
-    words[word + 2] = batch.length[piece]!;
+/** The messages that carry a batch to a socket: one for each packet, gathered from its pieces. */
+export class SendTable {
+  readonly words: Uint32Array;
+  readonly view: DataView;
+  /** Why `send` stopped early. */
+  errno = 0;
+  readonly #batch: PieceBatch;
+  readonly #base: number;
+  readonly #headers: number;
+  readonly #vectors: number;
+  readonly #names: number;
+  readonly #nameBytes: number;
+  readonly #control: number;
+  readonly #controlBytes: number;
+  readonly #calls = systemCalls();
+
+  /** Each message's address has `nameBytes`, and its control data room for `controlBytes`. */
+  constructor(arena: Arena, batch: PieceBatch, nameBytes: number, controlBytes = 0) {
+    const { packetCapacity, pieceCapacity } = batch;
+    this.words = new Uint32Array(arena.bytes.buffer);
+    this.view = arena.view;
+    this.#batch = batch;
+    this.#base = arena.base;
+    this.#nameBytes = nameBytes;
+    this.#controlBytes = controlBytes;
+    this.#headers = arena.allocate(packetCapacity * MMSGHDR_BYTES, 64);
+    this.#vectors = arena.allocate(pieceCapacity * IOVEC_BYTES, 16);
+    this.#names = arena.allocate(packetCapacity * nameBytes, 16);
+    this.#control = arena.allocate(packetCapacity * controlBytes, 16);
+    for (let i = 0; i < packetCapacity; i++) {
+      const header = this.#headers + i * MMSGHDR_BYTES;
+      arena.writePointer(header, this.nameOf(i));
+      arena.view.setUint32(header + MMSGHDR_OFF_NAMELEN, nameBytes, true);
+      arena.writePointer(header + MMSGHDR_OFF_IOV, this.#vectors);
+      if (controlBytes > 0) arena.writePointer(header + MMSGHDR_OFF_CONTROL, this.controlOf(i));
+    }
+    for (let i = 0; i < pieceCapacity; i++) arena.writePointer(this.#vectors + i * IOVEC_BYTES, 0);
+  }
+
+  /** Where message i's address lies. */
+  nameOf(i: number): number {
+    return this.#names + i * this.#nameBytes;
+  }
+
+  controlOf(i: number): number {
+    return this.#control + i * this.#controlBytes;
+  }
+
+  /** How much of its control data message i has. */
+  setControlLength(i: number, bytes: number): void {
+    this.words[(this.#headers + i * MMSGHDR_BYTES + MMSGHDR_OFF_CONTROLLEN) >>> 2] = bytes;
+  }
+
+  /**
+   * Points the messages at the batch's pieces; addresses and control data are the socket's to write. The upper
+   * halves of all pointers were written at set-up: the arena does not cross a multiple of 4 GB.
+   */
+  lay(): void {
+    const batch = this.#batch;
+    const { words } = this;
+    for (let piece = 0; piece < batch.pieceCount; piece++) {
+      const word = (this.#vectors + piece * IOVEC_BYTES) >>> 2;
+      words[word] = this.#base + batch.offset[piece]!;
+      words[word + 2] = batch.length[piece]!;
+    }
+    for (let packet = 0; packet < batch.packetCount; packet++) {
+      const first = batch.firstPiece[packet]!;
+      const word = (this.#headers + packet * MMSGHDR_BYTES + MMSGHDR_OFF_IOV) >>> 2;
+      words[word] = this.#base + this.#vectors + first * IOVEC_BYTES;
+      words[word + 2] = batch.firstPiece[packet + 1]! - first;
+    }
+  }
+
+  /** Sends the messages from `from` on and returns how many were taken; where fewer than all, `errno` says why. */
+  send(fd: number, from: number): number {
+    const wanted = this.#batch.packetCount - from;
+    let sent = 0;
+    this.errno = 0;
+    while (sent < wanted) {
+      const address = this.#base + this.#headers + (from + sent) * MMSGHDR_BYTES;
+      const count = this.#calls.sendmmsg(fd, address, wanted - sent, MSG_DONTWAIT);
+      if (count > 0) {
+        // A short count hides the error of the packet after the last one sent: the next call shows it.
+        sent += count;
+        continue;
+      }
+      const errno = this.#calls.errno();
+      if (errno === EINTR) continue;
+      this.errno = errno;
+      break;
+    }
+    return sent;
   }
 }

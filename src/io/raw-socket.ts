@@ -24,11 +24,12 @@ import { Arena } from './arena.ts';
 import {
   EAGAIN,
   EHOSTUNREACH,
-  EINTR,
   EMSGSIZE,
   ENETDOWN,
   ENETUNREACH,
   ENOBUFS,
+  ENODEV,
+  ENXIO,
   EPERM,
   systemCallFailed,
 } from './errno.ts';
@@ -36,12 +37,11 @@ import { systemCalls } from './libc.ts';
 import {
   IOVEC_BYTES,
   layAddress,
-  layMessageHeader,
-  layPieces,
   MMSGHDR_BYTES,
   MMSGHDR_OFF_IOV,
   MMSGHDR_OFF_IOVLEN,
   MMSGHDR_OFF_LEN,
+  SendTable,
   SOCKADDR_IN_BYTES,
 } from './message-table.ts';
 import {
@@ -155,63 +155,26 @@ export class MessageSink implements PacketSink {
   readonly batch: PieceBatch;
   failure = SEND_OK;
   readonly #fd: number;
-  readonly #base: number;
-  readonly #table: number;
-  readonly #vectors: number;
-  readonly #names: number;
-  readonly #words: Uint32Array;
-  readonly #view: DataView;
-  readonly #calls = systemCalls();
+  readonly #table: SendTable;
 
   constructor(fd: number, arena: Arena, batch: PieceBatch) {
     this.#fd = fd;
-    this.#base = arena.base;
     this.batch = batch;
-    this.#table = arena.allocate(batch.packetCapacity * MMSGHDR_BYTES, 64);
-    this.#vectors = arena.allocate(batch.pieceCapacity * IOVEC_BYTES, 16);
-    this.#names = arena.allocate(batch.packetCapacity * SOCKADDR_IN_BYTES, 16);
-    this.#words = new Uint32Array(arena.bytes.buffer);
-    this.#view = arena.view;
-    for (let i = 0; i < batch.packetCapacity; i++) {
-      const header = this.#table + i * MMSGHDR_BYTES;
-      const name = this.#names + i * SOCKADDR_IN_BYTES;
-      layMessageHeader(arena, header, name, this.#vectors);
-    }
-    for (let i = 0; i < batch.pieceCapacity; i++) arena.writePointer(this.#vectors + i * IOVEC_BYTES, 0);
+    this.#table = new SendTable(arena, batch, SOCKADDR_IN_BYTES);
+    for (let i = 0; i < batch.packetCapacity; i++) arena.view.setUint16(this.#table.nameOf(i), AF_INET, true);
   }
 
   send(from: number): number {
-    this.failure = SEND_OK;
-    if (from === 0) this.#layTables();
-    const wanted = this.batch.packetCount - from;
-    let sent = 0;
-    while (sent < wanted) {
-      const address = this.#base + this.#table + (from + sent) * MMSGHDR_BYTES;
-      const count = this.#calls.sendmmsg(this.#fd, address, wanted - sent, MSG_DONTWAIT);
-      if (count > 0) {
-        // A short count hides the error of the packet after the last one sent: the next call shows it.
-        sent += count;
-        continue;
-      }
-      const errno = this.#calls.errno();
-      if (errno === EINTR) continue;
-      this.failure = failureOf(errno);
-      break;
-    }
-    return sent;
-  }
-
-  #layTables(): void {
+    const table = this.#table;
     const { batch } = this;
-    const words = this.#words;
-    layPieces(words, this.#base, this.#vectors, batch);
-    for (let packet = 0; packet < batch.packetCount; packet++) {
-      const first = batch.firstPiece[packet]!;
-      const word = (this.#table + packet * MMSGHDR_BYTES + MMSGHDR_OFF_IOV) >>> 2;
-      words[word] = this.#base + this.#vectors + first * IOVEC_BYTES;
-      words[word + 2] = batch.firstPiece[packet + 1]! - first;
-      layAddress(this.#view, this.#names + packet * SOCKADDR_IN_BYTES, batch.destination[packet]!, 0);
+    if (from === 0) {
+      table.lay();
+      for (let packet = 0; packet < batch.packetCount; packet++)
+        layAddress(table.view, table.nameOf(packet), batch.destination[packet]!, 0);
     }
+    const sent = table.send(this.#fd, from);
+    this.failure = table.errno === 0 ? SEND_OK : failureOf(table.errno);
+    return sent;
   }
 }
 
@@ -222,6 +185,7 @@ export function failureOf(errno: number): number {
   if (errno === ENETUNREACH || errno === EHOSTUNREACH) return SEND_NO_ROUTE;
   // Netfilter's DROP in OUTPUT is seen by the sender as EPERM.
   if (errno === EPERM) return SEND_FORBIDDEN;
-  if (errno === ENETDOWN) return SEND_DOWN;
+  // ENXIO, ENODEV: a packet socket's interface has gone.
+  if (errno === ENETDOWN || errno === ENXIO || errno === ENODEV) return SEND_DOWN;
   return SEND_REFUSED;
 }

@@ -7,11 +7,17 @@ import { MessageBuffer } from './message-buffer.ts';
 import { AF_NETLINK, NETLINK_ROUTE } from './route-socket.ts';
 import { openSocket, SOCK_RAW } from './socket-options.ts';
 
-const NO_WAY = { device: 0, mtu: 0 };
+const NO_WAY = { device: 0, mtu: 0, gateway: null };
 
 export interface RouteLookup {
-  /** `device`: its number, 0 where there is no route to another host. `mtu`: 0 where the route sets none. */
-  wayTo(destination: Ipv4): { readonly device: number; readonly mtu: number };
+  /**
+   * `device`: its number, 0 where there is no route to another host. `mtu`: 0 where the route sets none. `gateway`:
+   * null where the destination is on the link.
+   */
+  wayTo(
+    destination: Ipv4,
+    source?: Ipv4,
+  ): { readonly device: number; readonly mtu: number; readonly gateway: Ipv4 | null };
   close(): void;
 }
 
@@ -20,8 +26,8 @@ export function openRouteLookup(): RouteLookup {
   const buffer = new MessageBuffer();
   let sequence = 0;
   return {
-    wayTo(destination) {
-      const question = encodeRouteLookup(destination, ++sequence);
+    wayTo(destination, source) {
+      const question = encodeRouteLookup(destination, ++sequence, source);
       if (systemCalls().sendto(fd, question, question.length, 0, null, 0) < 0)
         throw systemCallFailed('asking for a route');
       // The kernel answers within the call that asks.
@@ -29,7 +35,11 @@ export function openRouteLookup(): RouteLookup {
       if (length < 0) return NO_WAY;
       for (const message of decodeNetlink(buffer.arena.bytes, buffer.data, length))
         if (message.kind === 'route' && message.type === ROUTE_UNICAST)
-          return { device: message.nextHops[0]?.interfaceIndex ?? 0, mtu: message.mtu };
+          return {
+            device: message.nextHops[0]?.interfaceIndex ?? 0,
+            mtu: message.mtu,
+            gateway: message.nextHops[0]?.gateway ?? null,
+          };
       return NO_WAY;
     },
     close: () => {

@@ -10,6 +10,7 @@ export const AF_NETLINK = 16;
 export const NETLINK_ROUTE = 0;
 export const SOCKADDR_NL_BYTES = 12;
 const RTMGRP_LINK = 0x1;
+const RTMGRP_NEIGH = 0x4;
 const RTMGRP_IPV4_IFADDR = 0x10;
 const RTMGRP_IPV4_ROUTE = 0x40;
 const NETLINK_NETFILTER = 12;
@@ -27,6 +28,12 @@ export interface RouteSocket {
 
 export function openRouteSocket(): RouteSocket {
   return openEventSocket(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE);
+}
+
+/** The same, and neighbours. */
+export function openNeighbourSocket(): RouteSocket {
+  const groups = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE;
+  return openEventSocket(NETLINK_ROUTE, groups);
 }
 
 /** Its messages are not decoded here: that there is one says that the rules have changed. */

@@ -18,19 +18,19 @@ import {
   SLOT_BYTES,
 } from '../dataplane/ports.ts';
 import type { Arena } from './arena.ts';
-import { EADDRINUSE, EINTR, EINVAL, EIO, systemCallFailed } from './errno.ts';
+import { EADDRINUSE, EINVAL, EIO, systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
 import {
   IOVEC_BYTES,
   layAddress,
   layMessageHeader,
-  layPieces,
   MMSGHDR_BYTES,
   MMSGHDR_OFF_CONTROL,
   MMSGHDR_OFF_CONTROLLEN,
   MMSGHDR_OFF_IOV,
   MMSGHDR_OFF_LEN,
   MMSGHDR_OFF_NAMELEN,
+  SendTable,
   SOCKADDR_IN_BYTES,
 } from './message-table.ts';
 import { failureOf } from './raw-socket.ts';
@@ -178,86 +178,57 @@ export class DatagramSink implements PacketSink {
   readonly batch: PieceBatch;
   failure = SEND_OK;
   readonly #fd: number;
-  readonly #base: number;
-  readonly #table: number;
-  readonly #vectors: number;
-  readonly #names: number;
-  readonly #control: number;
-  readonly #words: Uint32Array;
-  readonly #view: DataView;
-  readonly #calls = systemCalls();
+  readonly #table: SendTable;
 
   constructor(fd: number, arena: Arena, batch: PieceBatch) {
     this.#fd = fd;
-    this.#base = arena.base;
-    this.#view = arena.view;
     this.batch = batch;
-    this.#words = new Uint32Array(arena.bytes.buffer);
-    this.#table = arena.allocate(batch.packetCapacity * MMSGHDR_BYTES, 64);
-    this.#vectors = arena.allocate(batch.pieceCapacity * IOVEC_BYTES, 16);
-    this.#names = arena.allocate(batch.packetCapacity * SOCKADDR_IN_BYTES, 16);
-    this.#control = arena.allocate(batch.packetCapacity * CONTROL_BYTES, 16);
+    this.#table = new SendTable(arena, batch, SOCKADDR_IN_BYTES, CONTROL_BYTES);
     for (let i = 0; i < batch.packetCapacity; i++) {
-      const header = this.#table + i * MMSGHDR_BYTES;
-      const control = this.#control + i * CONTROL_BYTES;
-      layMessageHeader(arena, header, this.#names + i * SOCKADDR_IN_BYTES, this.#vectors);
-      arena.writePointer(header + MMSGHDR_OFF_CONTROL, control);
+      const control = this.#table.controlOf(i);
+      arena.view.setUint16(this.#table.nameOf(i), AF_INET, true);
       this.#layControlHeader(control + SEND_OFF_TOS, 4, IPPROTO_IP, IP_TOS);
       this.#layControlHeader(control + SEND_OFF_PKTINFO, 12, IPPROTO_IP, IP_PKTINFO);
       this.#layControlHeader(control + SEND_OFF_SEGMENT, 2, SOL_UDP, UDP_SEGMENT);
     }
-    for (let i = 0; i < batch.pieceCapacity; i++) arena.writePointer(this.#vectors + i * IOVEC_BYTES, 0);
   }
 
   #layControlHeader(at: number, bytes: number, level: number, type: number): void {
-    this.#view.setUint32(at, CMSG_HEADER_BYTES + bytes, true);
-    this.#view.setInt32(at + 8, level, true);
-    this.#view.setInt32(at + 12, type, true);
+    const { view } = this.#table;
+    view.setUint32(at, CMSG_HEADER_BYTES + bytes, true);
+    view.setInt32(at + 8, level, true);
+    view.setInt32(at + 12, type, true);
   }
 
   send(from: number): number {
-    this.failure = SEND_OK;
-    if (from === 0) this.#layTables();
-    const { batch } = this;
-    let next = from;
-    while (next < batch.packetCount) {
-      const address = this.#base + this.#table + next * MMSGHDR_BYTES;
-      const count = this.#calls.sendmmsg(this.#fd, address, batch.packetCount - next, MSG_DONTWAIT);
-      if (count > 0) {
-        next += count;
-        continue;
-      }
-      const errno = this.#calls.errno();
-      if (errno === EINTR) continue;
-      // EIO: a device without checksum offload. EINVAL: more segments than this kernel takes, or longer than the link.
-      const segmented = batch.segmentBytes[next]! > 0 && (errno === EIO || errno === EINVAL);
-      this.failure = segmented ? SEND_UNSEGMENTED : failureOf(errno);
-      break;
+    const table = this.#table;
+    if (from === 0) {
+      table.lay();
+      this.#layAddresses();
     }
-    return next - from;
+    const sent = table.send(this.#fd, from);
+    const { errno } = table;
+    this.failure = SEND_OK;
+    if (errno !== 0) {
+      // EIO: a device without checksum offload. EINVAL: more segments than this kernel takes, or longer than the link.
+      const segmented = this.batch.segmentBytes[from + sent]! > 0 && (errno === EIO || errno === EINVAL);
+      this.failure = segmented ? SEND_UNSEGMENTED : failureOf(errno);
+    }
+    return sent;
   }
 
-  #layTables(): void {
+  #layAddresses(): void {
     const { batch } = this;
-    const words = this.#words;
-    layPieces(words, this.#base, this.#vectors, batch);
+    const table = this.#table;
+    const { view, words } = table;
     for (let packet = 0; packet < batch.packetCount; packet++) {
-      const first = batch.firstPiece[packet]!;
-      const header = (this.#table + packet * MMSGHDR_BYTES) >>> 2;
-      const control = this.#control + packet * CONTROL_BYTES;
+      const control = table.controlOf(packet);
       const segmentBytes = batch.segmentBytes[packet]!;
-      words[header + (MMSGHDR_OFF_IOV >>> 2)] = this.#base + this.#vectors + first * IOVEC_BYTES;
-      words[header + (MMSGHDR_OFF_IOV >>> 2) + 2] = batch.firstPiece[packet + 1]! - first;
-      words[header + (MMSGHDR_OFF_CONTROLLEN >>> 2)] =
-        segmentBytes > 0 ? SEND_CONTROL_BYTES : SEND_OFF_SEGMENT;
+      table.setControlLength(packet, segmentBytes > 0 ? SEND_CONTROL_BYTES : SEND_OFF_SEGMENT);
       words[(control + SEND_OFF_TOS + CMSG_HEADER_BYTES) >>> 2] = batch.tos[packet]!;
-      this.#view.setUint32(
-        control + SEND_OFF_PKTINFO + CMSG_HEADER_BYTES + PKTINFO_OFF_SPEC_DST,
-        batch.source,
-      );
-      this.#view.setUint16(control + SEND_OFF_SEGMENT + CMSG_HEADER_BYTES, segmentBytes, true);
-      const name = this.#names + packet * SOCKADDR_IN_BYTES;
-      layAddress(this.#view, name, batch.destination[packet]!, batch.port[packet]!);
+      view.setUint32(control + SEND_OFF_PKTINFO + CMSG_HEADER_BYTES + PKTINFO_OFF_SPEC_DST, batch.source);
+      view.setUint16(control + SEND_OFF_SEGMENT + CMSG_HEADER_BYTES, segmentBytes, true);
+      layAddress(view, table.nameOf(packet), batch.destination[packet]!, batch.port[packet]!);
     }
   }
 }

@@ -72,13 +72,14 @@ export async function startAgents(setting: AgentSetting, clock: Clock): Promise<
 
 /** `ip netns exec` replaces itself by the agent, so the pid we get is the agent's. */
 function agentCommand(node: LabNode, { topology, datastore, tortie }: AgentSetting): string[] {
-  const { transport, fastPath } = node.agent;
+  const { transport, sender, fastPath } = node.agent;
   return [
     ...['netns', 'exec', namespaceName(topology.name, node.name), ...tortie, 'node', 'run'],
     ...['--name', node.name, '--datastore', datastore],
     // The subnet is the interface's, and once the resource has an address, that one stays: a learner may change it.
     ...['--ip-autodetection-method', `interface=${HOST_INTERFACE}`],
     ...(transport ? ['--transport', transport] : []),
+    ...(sender ? ['--sender', sender] : []),
     ...(fastPath ? ['--fast-path', fastPath] : []),
   ];
 }

@@ -33,6 +33,7 @@ export interface FabricRules {
 
 export interface AgentFlags {
   readonly transport?: 'ipip' | 'udp' | 'auto' | undefined;
+  readonly sender?: 'auto' | 'raw' | 'packet' | undefined;
   readonly fastPath?: 'auto' | 'ebpf' | 'off' | undefined;
 }
 
@@ -118,6 +119,7 @@ const hostName = unreserved(MAX_HOST_NAME);
 
 const agentSchema = z.strictObject({
   transport: z.enum(['ipip', 'udp', 'auto']).optional(),
+  sender: z.enum(['auto', 'raw', 'packet']).optional(),
   fastPath: z.enum(['auto', 'ebpf', 'off']).optional(),
 });
 

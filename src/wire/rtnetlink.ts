@@ -1,9 +1,10 @@
 /**
- * rtnetlink(7): what the kernel says about links, IPv4 addresses and IPv4 routes, and the requests for it.
+ * rtnetlink(7): what the kernel says about links, IPv4 addresses, routes and neighbours, and the requests for it.
  * Headers are in the host's byte order, little-endian on every machine that we run on; addresses within are in
  * network order. Decoding is total: a message that is cut off ends the datagram, an attribute that is cut off
  * its message; what we do not know is handed on as `other`, or left out of the message that it belongs to.
  */
+// size: one family of messages that share their requests, attributes and types.
 import type { Ipv4 } from '../ip/ipv4.ts';
 import { readU32, writeU32 } from './bytes.ts';
 import { formatMac, MAC_BYTES } from './ethernet.ts';
@@ -24,6 +25,9 @@ const RTM_GETADDR = 22;
 const RTM_NEWROUTE = 24;
 const RTM_DELROUTE = 25;
 const RTM_GETROUTE = 26;
+const RTM_NEWNEIGH = 28;
+const RTM_DELNEIGH = 29;
+const RTM_GETNEIGH = 30;
 
 const NLM_F_REQUEST = 0x1;
 const NLM_F_ACK = 0x4;
@@ -39,6 +43,7 @@ const AF_INET = 2;
 const IFINFO_BYTES = 16;
 const IFADDR_BYTES = 8;
 const RTMSG_BYTES = 12;
+const NDMSG_BYTES = 12;
 const RTNEXTHOP_BYTES = 8;
 
 const IFLA_ADDRESS = 1;
@@ -50,6 +55,7 @@ const IFLA_INFO_KIND = 1;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const RTA_DST = 1;
+const RTA_SRC = 2;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_PRIORITY = 6;
@@ -58,6 +64,10 @@ const RTA_METRICS = 8;
 const RTA_MULTIPATH = 9;
 const RTA_TABLE = 15;
 const RTAX_MTU = 2;
+const NDA_DST = 1;
+const NDA_LLADDR = 2;
+/** NUD_REACHABLE, STALE, DELAY, PROBE and PERMANENT: states in which the kernel would send to the address it has. */
+const NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x80;
 /** Attribute types carry two flags on top (nested, network order). */
 const ATTRIBUTE_TYPE_MASK = 0x3fff;
 
@@ -137,10 +147,20 @@ export interface RouteMessage {
   readonly position?: 'replaced' | 'appended';
 }
 
+export interface NeighbourMessage {
+  readonly kind: 'neighbour';
+  readonly change: Change;
+  readonly interfaceIndex: number;
+  readonly address: Ipv4;
+  /** Its Ethernet address; null where the kernel knows none that it would send to. */
+  readonly mac: string | null;
+}
+
 export type NetlinkMessage =
   | LinkMessage
   | AddressMessage
   | RouteMessage
+  | NeighbourMessage
   /** End of a dump. `interrupted`: the tables changed meanwhile, ask again. */
   | { readonly kind: 'done'; readonly sequence: number; readonly interrupted: boolean }
   /** Answer to a request: 0 is an acknowledgement, else the errno, positive. */
@@ -211,6 +231,9 @@ function decodeMessage(range: Range): NetlinkMessage {
           type,
         }
       );
+    case RTM_NEWNEIGH:
+    case RTM_DELNEIGH:
+      return decodeNeighbour(body, type === RTM_NEWNEIGH ? 'set' : 'deleted') ?? { kind: 'other', type };
     default:
       return { kind: 'other', type };
   }
@@ -313,6 +336,26 @@ function decodeRoute(body: Range, change: Change, messageFlags: number): RouteMe
   };
 }
 
+function decodeNeighbour(body: Range, change: Change): NeighbourMessage | undefined {
+  const { view, bytes, start, end } = body;
+  if (start + NDMSG_BYTES > end || bytes[start] !== AF_INET) return undefined;
+  const attributes = attributesOf(body, start + NDMSG_BYTES);
+  const neighbour = address(attributes.get(NDA_DST));
+  if (neighbour === null) return undefined;
+  const mac = attributes.get(NDA_LLADDR);
+  const usable = change === 'set' && (view.getUint16(start + 8, true) & NUD_USABLE) !== 0;
+  return {
+    kind: 'neighbour',
+    change,
+    interfaceIndex: view.getInt32(start + 4, true),
+    address: neighbour,
+    mac:
+      usable && mac !== undefined && mac.end - mac.start === MAC_BYTES
+        ? formatMac(mac.bytes, mac.start)
+        : null,
+  };
+}
+
 function positionOf(messageFlags: number): RouteMessage['position'] {
   if (messageFlags & NLM_F_REPLACE) return 'replaced';
   return messageFlags & NLM_F_APPEND ? 'appended' : undefined;
@@ -389,6 +432,7 @@ const DUMPS = {
   links: { type: RTM_GETLINK, headBytes: IFINFO_BYTES, family: AF_UNSPEC },
   addresses: { type: RTM_GETADDR, headBytes: IFADDR_BYTES, family: AF_INET },
   routes: { type: RTM_GETROUTE, headBytes: RTMSG_BYTES, family: AF_INET },
+  neighbours: { type: RTM_GETNEIGH, headBytes: NDMSG_BYTES, family: AF_INET },
 } as const;
 
 /** Asks for a whole table; the answer ends with `done`. */
@@ -411,12 +455,16 @@ function integerValue(value: number): Uint8Array {
   return bytes;
 }
 
-/** Asks which route a packet to `destination` would take; the answer is one route message or an error. */
-export function encodeRouteLookup(destination: Ipv4, sequence: number): Uint8Array {
+/** Asks which route a packet to `destination`, from `source` where one is given, would take; the answer is one route message or an error. */
+export function encodeRouteLookup(destination: Ipv4, sequence: number, source?: Ipv4): Uint8Array {
   const head = new Uint8Array(RTMSG_BYTES);
   head[0] = AF_INET;
   head[1] = 32;
   const attributes = [{ type: RTA_DST, value: addressValue(destination) }];
+  if (source !== undefined) {
+    head[2] = 32;
+    attributes.push({ type: RTA_SRC, value: addressValue(source) });
+  }
   return request(RTM_GETROUTE, NLM_F_REQUEST, sequence, head, attributes);
 }
 

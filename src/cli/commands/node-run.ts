@@ -37,9 +37,16 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
       startDataPlane: async (parts) => {
         // A verifier's complaint shall name the line of TypeScript, which a bundle's own lines are not.
         if (options.fastPath.mode !== 'off') process.setSourceMapsEnabled(true);
-        const plane = await (await import('../../agent/data-plane.ts')).startDataPlane(parts);
+        const { sender, transport } = options;
+        const { startDataPlane } = await import('../../agent/data-plane.ts');
+        const { withFrames } = await import('../../agent/frame-ways.ts');
+        const plane = await withFrames(await startDataPlane({ ...parts, frames: sender !== 'raw' }), {
+          mode: sender,
+          transport,
+          logger,
+        });
         const { withFastPath } = await import('../../agent/fast-path-plane.ts');
-        return withFastPath(plane, { ...options.fastPath, transport: options.transport, logger });
+        return withFastPath(plane, { ...options.fastPath, transport, logger });
       },
       createAllocator: (store) =>
         createAddressAllocator({ store, clock: systemClock, random: systemRandom, logger }),

@@ -27,6 +27,11 @@ export async function run(argv: readonly string[]): Promise<number> {
       .option('--transport <transport>', 'ipip (protocol 4), udp, or auto (both)', 'ipip')
       .option('--udp-port <port>', 'of the udp transport', '5555')
       .option(
+        '--sender <sender>',
+        'how protocol 4 leaves: raw sockets, packet sockets (faster, past the firewall), or auto (packet where there is nothing to go around)',
+        'raw',
+      )
+      .option(
         '--fast-path <mode>',
         'eBPF programs for the bulk: auto (where they may run), ebpf (or fail), off',
         'off',

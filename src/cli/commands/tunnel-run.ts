@@ -29,13 +29,21 @@ export async function tunnelRun(flags: Flags): Promise<number> {
   // A verifier's complaint shall name the line of TypeScript, which a bundle's own lines are not.
   if (options.fastPath.mode !== 'off') process.setSourceMapsEnabled(true);
   const { withFastPath } = await import('../../agent/fast-path-plane.ts');
+  const { withFrames } = await import('../../agent/frame-ways.ts');
   const { runTunnel } = await import('../../agent/tunnel.ts');
   const logger = createLogger(flags.logLevel, { tunnel: options.device });
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const)
     process.once(name, () => stop.abort(new Error(`got ${name}`)));
+  const { sender, transport } = options;
+  const startFramedDataPlane: typeof startDataPlane = async (parts) =>
+    withFrames(await startDataPlane({ ...parts, frames: sender !== 'raw' }), {
+      mode: sender,
+      transport,
+      logger,
+    });
   const startFastDataPlane: typeof startDataPlane = async (parts) =>
-    withFastPath(await startDataPlane(parts), {
+    withFastPath(await startFramedDataPlane(parts), {
       ...options.fastPath,
       transport: options.transport,
       logger,

@@ -1,0 +1,259 @@
+/**
+ * Which peers may be reached by frames of our own, and how.
+ *
+ * Theory of operation. `withFrames` stands in front of a data plane and keeps the peers of its table. For each peer
+ * of protocol 4 the kernel is asked for its route, as from our outer source, and for the Ethernet address of that
+ * route's next hop; both are followed by rtnetlink, looked at every TICK_MS. A peer for which either is missing, that
+ * leaves by a device without Ethernet addresses, or that a chain of the firewall or an IPsec policy has a say about
+ * goes by the raw socket, as all do before the first answer: frames are never needed, only faster.
+ */
+import { UnavailableError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { FrameWay } from '../dataplane/frame-table.ts';
+import type { ForwardingChange, ForwardingConfig, Peer } from '../fib/forwarding-config.ts';
+import { hasIpsecPolicies } from '../host/ipsec.ts';
+import { type OuterFirewall, readOuterFirewall } from '../host/outer-firewall.ts';
+import { openRouteLookup, type RouteLookup } from '../io/route-lookup.ts';
+import { dumpTable, openFirewallSocket, openNeighbourSocket, type RouteSocket } from '../io/route-socket.ts';
+import type { Ipv4 } from '../ip/ipv4.ts';
+import { decodeNetlink } from '../wire/rtnetlink.ts';
+import type { DataPlane } from './data-plane.ts';
+import { legacyTables } from './legacy-tables.ts';
+import type { SenderMode } from './options.ts';
+
+const TICK_MS = 100;
+/** The firewall, and IPsec, of which nobody tells us, are judged this often at most, and at least. */
+const JUDGE_MIN_MS = 1000;
+const JUDGE_MAX_MS = 30_000;
+/** Routes that this program and Felix set concern inner packets. */
+const INNER_ROUTE_PROTOCOLS = [80, 84];
+/** Neighbours of a large network come and go all the time. */
+const NEIGHBOURS_MS = 500;
+const NO_MAC = '00:00:00:00:00:00';
+const ETHERTYPE_IPV4_BYTES = [0x08, 0x00];
+
+/** What has changed since we looked, the lesser of which asks for less. */
+type News = 'routes' | 'neighbours' | null;
+
+export interface FrameOptions {
+  readonly mode: SenderMode;
+  readonly transport: 'ipip' | 'udp' | 'auto';
+  readonly logger: Logger;
+}
+
+/** @throws UnavailableError where frames were insisted on and something of the host has a say about outer packets */
+export async function withFrames(plane: DataPlane, options: FrameOptions): Promise<DataPlane> {
+  const { mode } = options;
+  if (mode === 'raw' || options.transport === 'udp' || plane.setFrameWays === undefined) return plane;
+  try {
+    const obstacle = await obstacleOf(plane.device.name);
+    if (mode === 'packet' && obstacle !== null)
+      throw new UnavailableError('ERR_SENDER', `--sender packet would go around ${obstacle}`, {
+        hint: 'use --sender auto, which sends by raw sockets then, or take it away',
+      });
+    return new FramedDataPlane(plane, options, obstacle);
+  } catch (error) {
+    if (mode === 'packet') {
+      await plane.stop();
+      throw error;
+    }
+    options.logger.warn({}, `outer packets go by raw sockets: ${(error as Error).message}`);
+    return plane;
+  }
+}
+
+/** What would be gone around, in words; null where there is nothing. */
+async function obstacleOf(tunnelDevice: string): Promise<string | null> {
+  const firewall: OuterFirewall = await readOuterFirewall({ legacyTables: legacyTables(), tunnelDevice });
+  if (firewall.outbound !== null) return `a chain of the host's firewall: ${firewall.outbound}`;
+  return (await hasIpsecPolicies()) ? "the host's IPsec policies" : null;
+}
+
+class FramedDataPlane implements DataPlane {
+  readonly device: DataPlane['device'];
+  readonly #plane: DataPlane;
+  readonly #options: FrameOptions;
+  readonly #lookup: RouteLookup = openRouteLookup();
+  readonly #events: RouteSocket = openNeighbourSocket();
+  readonly #rules: RouteSocket = openFirewallSocket();
+  readonly #peers = new Map<Ipv4, Peer>();
+  #outerSource: Ipv4 | null = null;
+  #obstacle: string | null;
+  /** Of each peer: the device and the next hop on it. */
+  #routes = new Map<Ipv4, { readonly device: number; readonly hop: Ipv4 }>();
+  /** What there is to do in the next tick. */
+  #moved: News = null;
+  #lookedMs = 0;
+  #said = '';
+  #laid = '';
+  #laying: Promise<void> = Promise.resolve();
+  #rulesChanged = false;
+  #judging = false;
+  #judgedMs = performance.now();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(plane: DataPlane, options: FrameOptions, obstacle: string | null) {
+    this.device = plane.device;
+    this.#plane = plane;
+    this.#options = options;
+    this.#obstacle = obstacle;
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#timer.unref();
+  }
+
+  get revision(): number {
+    return this.#plane.revision;
+  }
+
+  async replace(config: ForwardingConfig): Promise<void> {
+    await this.#plane.replace(config);
+    this.#outerSource = config.outerSource;
+    this.#peers.clear();
+    for (const peer of config.peers) this.#peers.set(peer.address, peer);
+    this.#moved = 'routes';
+  }
+
+  async change(change: ForwardingChange): Promise<'applied' | 'gap'> {
+    const result = await this.#plane.change(change);
+    if (result === 'gap') return result;
+    for (const operation of change.operations) {
+      if (['set-peer', 'delete-peer', 'set-local'].includes(operation.op)) this.#moved = 'routes';
+      if (operation.op === 'set-peer') this.#peers.set(operation.peer.address, operation.peer);
+      else if (operation.op === 'delete-peer') this.#peers.delete(operation.address);
+      else if (operation.op === 'set-local') this.#outerSource = operation.outerSource;
+    }
+    return result;
+  }
+
+  counters(): Record<string, number> {
+    return this.#plane.counters();
+  }
+
+  peers(): ReturnType<DataPlane['peers']> {
+    return this.#plane.peers();
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#laying;
+    await this.#plane.stop();
+    for (const part of [this.#lookup, this.#events, this.#rules]) part.close();
+  }
+
+  #findRoutes(): void {
+    const routes = new Map<Ipv4, { readonly device: number; readonly hop: Ipv4 }>();
+    const source = this.#outerSource;
+    if (source !== null)
+      for (const { address, transport } of this.#peers.values()) {
+        const way = transport === 'ipip' ? this.#lookup.wayTo(address, source) : undefined;
+        if (way && way.device > 0 && way.device !== this.device.index)
+          routes.set(address, { device: way.device, hop: way.gateway ?? address });
+      }
+    this.#routes = routes;
+  }
+
+  /** Tells the outbound thread what has changed. */
+  #lay(): void {
+    const ways = this.#obstacle === null ? this.#ways() : [];
+    const laid = JSON.stringify(
+      ways.map(({ peer, interfaceIndex, header }) => [peer, interfaceIndex, ...header]),
+    );
+    if (laid !== this.#laid) {
+      this.#laid = laid;
+      this.#laying = this.#plane.setFrameWays!(ways).catch(() => {
+        // The plane says itself that a thread is gone.
+      });
+    }
+    this.#say(ways.length);
+  }
+
+  #ways(): FrameWay[] {
+    if (this.#routes.size === 0) return [];
+    const own = new Map<number, string>();
+    dumpTable('links', (message) => {
+      if (message.kind === 'link' && message.running && message.mac !== '' && message.mac !== NO_MAC)
+        own.set(message.index, message.mac);
+    });
+    const macs = new Map<string, string>();
+    dumpTable('neighbours', (message) => {
+      if (message.kind === 'neighbour' && message.mac !== null)
+        macs.set(`${message.interfaceIndex} ${message.address}`, message.mac);
+    });
+    return [...this.#routes].flatMap(([peer, { device, hop }]) => {
+      const to = macs.get(`${device} ${hop}`);
+      const from = own.get(device);
+      if (to === undefined || from === undefined) return [];
+      const header = Uint8Array.from([...macBytes(to), ...macBytes(from), ...ETHERTYPE_IPV4_BYTES]);
+      return [{ peer, interfaceIndex: device, header }];
+    });
+  }
+
+  #say(ways: number): void {
+    const why =
+      this.#obstacle !== null
+        ? `frames would go around ${this.#obstacle}`
+        : this.#outerSource === null
+          ? 'no outer source is set'
+          : null;
+    const said = why ?? (ways > 0 ? 'frames' : 'nobody yet');
+    if (said === this.#said) return;
+    this.#said = said;
+    const { logger } = this.#options;
+    if (why !== null) logger.info({}, `outer packets go by raw sockets: ${why}`);
+    else if (ways > 0) logger.info({ peers: ways }, 'outer packets go as frames, past the IP output');
+  }
+
+  #tick(): void {
+    try {
+      this.#readEvents();
+      if (this.#moved === 'routes' || performance.now() - this.#lookedMs >= NEIGHBOURS_MS) this.#look();
+      while (this.#rules.receive() !== null) this.#rulesChanged = true;
+    } catch (error) {
+      this.#obstacle = `what cannot be followed (${(error as Error).message})`;
+      clearInterval(this.#timer);
+      this.#lay();
+      return;
+    }
+    const sinceMs = performance.now() - this.#judgedMs;
+    if (this.#judging || sinceMs < JUDGE_MIN_MS) return;
+    if (this.#rulesChanged || sinceMs >= JUDGE_MAX_MS) void this.#judge();
+  }
+
+  #look(): void {
+    const moved = this.#moved;
+    if (moved === null) return;
+    this.#moved = null;
+    this.#lookedMs = performance.now();
+    if (moved === 'routes') this.#findRoutes();
+    this.#lay();
+  }
+
+  #readEvents(): void {
+    for (let event = this.#events.receive(); event !== null; event = this.#events.receive()) {
+      if (event === 'lost') this.#moved = 'routes';
+      else
+        for (const message of decodeNetlink(event.bytes, event.offset, event.length)) {
+          const inner = message.kind === 'route' && INNER_ROUTE_PROTOCOLS.includes(message.protocol);
+          if (message.kind === 'neighbour') this.#moved ??= 'neighbours';
+          else if (!inner) this.#moved = 'routes';
+        }
+    }
+  }
+
+  async #judge(): Promise<void> {
+    this.#judging = true;
+    this.#rulesChanged = false;
+    try {
+      this.#obstacle = await obstacleOf(this.device.name);
+    } catch (error) {
+      this.#obstacle = `what cannot be read (${(error as Error).message})`;
+    }
+    this.#judging = false;
+    this.#judgedMs = performance.now();
+    this.#lay();
+  }
+}
+
+function macBytes(mac: string): number[] {
+  return mac.split(':').map((part) => Number.parseInt(part, 16));
+}

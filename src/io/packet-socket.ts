@@ -1,0 +1,54 @@
+/**
+ * Frames of our own by a packet socket: past the kernel's route lookup, IP output and netfilter, which is what they
+ * are for and why they may be used only where nothing there has a say (agent/frame-ways.ts). The queueing
+ * discipline of the device is kept to.
+ */
+import { type PacketSink, type PieceBatch, SEND_OK } from '../dataplane/ports.ts';
+import type { Arena } from './arena.ts';
+import { SendTable } from './message-table.ts';
+import { failureOf } from './raw-socket.ts';
+import { AF_PACKET, openSocket, SOCK_RAW, setBufferSizes } from './socket-options.ts';
+
+const SOCKET_BUFFER_BYTES = 8 << 20;
+const ETH_P_IP = 0x0800;
+/** struct sockaddr_ll, in a field of a multiple of 4. */
+const SOCKADDR_LL_BYTES = 20;
+const SOCKADDR_LL_OFF_INTERFACE = 4;
+
+/** Of protocol 0: it sends, and the kernel hands it nothing. */
+export function openFrameSender(): number {
+  const fd = openSocket(AF_PACKET, SOCK_RAW, 0, 'the packet socket that sends protocol 4');
+  setBufferSizes(fd, SOCKET_BUFFER_BYTES);
+  return fd;
+}
+
+/** Frames that leave by the interface that the batch's `destination` says. */
+export class FrameSink implements PacketSink {
+  readonly batch: PieceBatch;
+  failure = SEND_OK;
+  readonly #fd: number;
+  readonly #table: SendTable;
+
+  constructor(fd: number, arena: Arena, batch: PieceBatch) {
+    this.#fd = fd;
+    this.batch = batch;
+    this.#table = new SendTable(arena, batch, SOCKADDR_LL_BYTES);
+    for (let i = 0; i < batch.packetCapacity; i++) {
+      arena.view.setUint16(this.#table.nameOf(i), AF_PACKET, true);
+      arena.view.setUint16(this.#table.nameOf(i) + 2, ETH_P_IP);
+    }
+  }
+
+  send(from: number): number {
+    const table = this.#table;
+    const { batch } = this;
+    if (from === 0) {
+      table.lay();
+      for (let packet = 0; packet < batch.packetCount; packet++)
+        table.words[(table.nameOf(packet) + SOCKADDR_LL_OFF_INTERFACE) >>> 2] = batch.destination[packet]!;
+    }
+    const sent = table.send(this.#fd, from);
+    this.failure = table.errno === 0 ? SEND_OK : failureOf(table.errno);
+    return sent;
+  }
+}

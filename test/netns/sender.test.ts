@@ -1,0 +1,96 @@
+/** `--sender`: frames past the kernel's IP output, and what keeps them from it. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openCapture } from '../../src/io/capture.ts';
+import { namedNetworkNamespace } from '../../src/io/netns.ts';
+import { decodeFrame, ipv4Layers } from '../../src/wire/decode.ts';
+import { eventually } from '../helpers/small-cloud.ts';
+import { address, inner, TunnelHosts } from '../helpers/tunnel-hosts.ts';
+
+const hosts = new TunnelHosts('sd');
+
+beforeAll(async () => {
+  hosts.up();
+  await Promise.all([hosts.serve('a', '--local', address('a'), '--sender', 'auto'), hosts.serve('b')]);
+  hosts.configure('a', 'b');
+  hosts.configure('b', 'a');
+  for (const host of ['a', 'b'] as const)
+    await hosts.until(host, 'its route is in force', (status) => status.entries === 1);
+});
+afterAll(() => hosts.down());
+
+const counter = async (name: string) => (await hosts.status('a'))!.counters[`outbound_${name}`] ?? 0;
+const pings = (count: number) =>
+  hosts.ping('a', inner('b'), '-c', String(count), '-i', '0.01', '-W', '1', '-s', '100');
+
+/** Pings until frames carry them: the next hop's Ethernet address is learned by what goes the kernel's way. */
+async function untilFramed(): Promise<void> {
+  const before = await counter('note_frames_packets');
+  await eventually('frames leave', async () => {
+    pings(3);
+    return (await counter('note_frames_packets')) > before ? true : undefined;
+  });
+}
+
+test('auto: frames carry what has DF, whole on the wire, one packet a second excepted', async () => {
+  await untilFramed();
+  const capture = openCapture({ netnsPath: namedNetworkNamespace(hosts.namespace('r')), interface: 'to-a' });
+  try {
+    const before = await counter('note_frames_packets');
+    expect(pings(50)).toContain('50 received');
+    expect((await counter('note_frames_packets')) - before).toBeGreaterThanOrEqual(30);
+    const seen = await eventually('a wrapped echo on the wire', async () => {
+      const frames = capture.read().map(({ bytes }) => decodeFrame(bytes));
+      return frames.find((layers) => ipv4Layers(layers).length === 2);
+    });
+    const [outer, wrapped] = ipv4Layers(seen);
+    expect(outer).toMatchObject({
+      protocol: 4,
+      ttl: 64,
+      dontFragment: true,
+      checksum: 'ok',
+      totalLength: 148,
+    });
+    expect(wrapped).toMatchObject({ protocol: 1, totalLength: 128 });
+  } finally {
+    capture.close();
+  }
+  const after = await counter('note_frames_packets');
+  expect(hosts.ping('a', inner('b'), '-c', '2', '-M', 'dont')).toContain('2 received');
+  expect(await counter('note_frames_packets')).toBe(after);
+  expect(await hosts.gaps()).toEqual({});
+});
+
+test('a next hop that changes its Ethernet address is followed', async () => {
+  const mac = '02:00:00:00:aa:01';
+  hosts.ip('r', 'link set to-a down', `link set to-a address ${mac}`, 'link set to-a up');
+  hosts.run('a', 'ip', 'neigh', 'flush', 'all');
+  await untilFramed();
+  expect(pings(20)).toContain('20 received');
+});
+
+test('a rule of the host that drops protocol 4 keeps its force, and frames come back without it', async () => {
+  const rules = 'table inet pb { chain output { type filter hook output priority 0; ip protocol 4 drop; }; }';
+  hosts.run('a', 'nft', rules);
+  try {
+    await eventually('the rule drops', async () => {
+      pings(3);
+      return (await counter('drop_firewall_packets')) > 0 ? true : undefined;
+    });
+    const [frames, drops] = [await counter('note_frames_packets'), await counter('drop_firewall_packets')];
+    expect(pings(5)).toContain(' 0 received');
+    expect(await counter('note_frames_packets')).toBe(frames);
+    expect(await counter('drop_firewall_packets')).toBe(drops + 5);
+  } finally {
+    hosts.run('a', 'nft', 'delete', 'table', 'inet', 'pb');
+  }
+  await untilFramed();
+  expect(pings(5)).toContain('5 received');
+});
+
+test('insisted on, such a rule is exit status 4, and the error names its chain', async () => {
+  const rules = 'table inet pb { chain output { type filter hook output priority 0; ip protocol 4 drop; }; }';
+  hosts.run('c', 'nft', rules);
+  const refused = hosts.start('c', '--local', address('c'), '--sender', 'packet');
+  expect(await refused.ended).toBe(4);
+  expect(refused.log()).toMatch(/go around a chain of the host's firewall: .*pb.*output/);
+});
