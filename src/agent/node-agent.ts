@@ -8,8 +8,9 @@
  *    registration, so that a node that cannot forward is nobody's next hop;
  * 5. the reconciler and the node keeper, which run until the signal.
  * Stopping leaves the persistent device and the routes: nothing leaks out unencapsulated while nobody reads the
- * device, and the next start resumes where this one ended. What ends an agent early (a worker that dies) ends it
- * as a failure, for the supervisor to start it anew.
+ * device, and the next start resumes where this one ended. Where somebody deletes the device, everything begins anew in
+ * the same process. What else ends an agent early (a worker that dies) ends it as a failure, for the supervisor to
+ * start it anew.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,7 +21,7 @@ import type { AddressAllocator } from '../control/address-allocator.ts';
 import { Reconciler } from '../control/reconciler.ts';
 import { requirePrograms } from '../host/commands.ts';
 import { LinuxHostNetwork } from '../host/linux-host-network.ts';
-import { SysctlMemory } from '../host/sysctl.ts';
+import { readSysctl, SysctlMemory } from '../host/sysctl.ts';
 import { flockLock } from '../io/file-lock.ts';
 import { formatIpv4 } from '../ip/ipv4.ts';
 import { type Datastore, DatastoreUnavailableError } from '../store/datastore.ts';
@@ -33,6 +34,8 @@ import { register } from './registration.ts';
 import { AGENT_STATUS_VERSION, type AgentStatus } from './status.ts';
 import { serveStatus } from './status-socket.ts';
 
+/** How soon an agent whose device was deleted begins anew. */
+const RESTART_MS = 500;
 /** How soon a datastore that does not answer at start is asked again. */
 const DATASTORE_RETRY_MS = 500;
 /** After the listing's changes are in force, until little is allocated. */
@@ -57,13 +60,25 @@ export async function runNodeAgent(
   parts: AgentParts,
   signal: AbortSignal,
 ): Promise<void> {
+  while (await runOnce(options, parts, signal)) await parts.clock.sleep(RESTART_MS, signal).catch(() => {});
+}
+
+/** Whether it is to begin anew. */
+async function runOnce(options: AgentOptions, parts: AgentParts, signal: AbortSignal): Promise<boolean> {
   const agent = new NodeAgent(options, parts);
+  let ran = false;
   try {
     await agent.start(signal);
+    ran = true;
     await agent.untilStopped(signal);
+    return false;
   } catch (error) {
     // Told to stop while it still waited for the datastore: that is no failure.
-    if (!signal.aborted || error !== signal.reason) throw error;
+    if (signal.aborted && error === signal.reason) return false;
+    const deviceIsGone = readSysctl(`net/ipv4/conf/${options.device}/forwarding`) === undefined;
+    if (!ran || !deviceIsGone) throw error;
+    parts.logger.error({ error, device: options.device }, 'the device was deleted: everything begins anew');
+    return !signal.aborted;
   } finally {
     await agent.stop();
   }

@@ -172,6 +172,22 @@ test('kill -9 leaves device and routes; the next agent resumes', async () => {
   expect(cloud.routes('node1')).toEqual(before);
 });
 
+test('the device deleted: the same process makes it anew, and the routes with it', async () => {
+  const before = cloud.routes('node1');
+  const pid = (await cloud.status('node1'))?.pid;
+  cloud.run('node1', 'ip', 'link', 'delete', 'tunl0');
+  await eventually('node1 forwards again', async () => {
+    try {
+      ping('w1', workloadAddress('node3'), '-W', '1');
+      return true;
+    } catch {
+      return undefined;
+    }
+  });
+  expect(cloud.routes('node1')).toEqual(before);
+  expect((await cloud.status('node1'))?.pid).toBe(pid);
+});
+
 test('a second agent of the node exits 4 and names the first', async () => {
   const second = cloud.startAgent('node1');
   expect(await second.ended).toBe(4);
