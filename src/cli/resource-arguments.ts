@@ -1,4 +1,5 @@
 /** `KIND NAME…` on the command line, or the resources that manifests name: the same list of identities for both. */
+import type { Command } from 'commander';
 import { UsageError } from '../base/errors.ts';
 import { KINDS, kindOfAlias } from '../model/kind-names.ts';
 import type { Kind } from '../model/resources.ts';
@@ -13,6 +14,26 @@ export interface NamedResource extends ResourceId {
   readonly spelling: string;
   /** The revision that the manifest insists on. */
   readonly resourceVersion: string | undefined;
+}
+
+/** What `get` and `delete` are about, unless `-f` says it. */
+export function addTargetArguments(command: Command): Command {
+  return command
+    .argument('[kind]', 'ippool, node, wep, …')
+    .argument('[names...]', 'a pool may be named by its CIDR');
+}
+
+/** @throws UsageError where both or neither are given; `words` is what the command expects in place of `-f` */
+export function requireKindOrFile(
+  verb: string,
+  words: string,
+  kind: string | undefined,
+  { filename }: FileOptions,
+): void {
+  if ((kind === undefined) !== (filename === undefined)) return;
+  throw new UsageError(`tortie ${verb}: expected ${words} or -f FILE`, {
+    hint: `See 'tortie ${verb} --help'.`,
+  });
 }
 
 /** @throws UsageError for a kind that we do not have */

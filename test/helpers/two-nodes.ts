@@ -9,6 +9,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import type { DataPlane } from '../../src/agent/data-plane.ts';
+import { poll, systemClock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { conservationGap } from '../../src/dataplane/counters.ts';
 import type { ForwardingConfig } from '../../src/fib/forwarding-config.ts';
@@ -193,3 +194,20 @@ export function conservationGaps(nodes: TwoNodes): Record<string, number> {
 }
 
 export const NO_GAPS = { 'a outbound': 0, 'a inbound': 0, 'b outbound': 0, 'b inbound': 0 };
+
+/** The gaps once the last batch is through: counters settle then. */
+export async function settledGaps(nodes: TwoNodes): Promise<Record<string, number>> {
+  await poll(systemClock, 5000, 10, async () =>
+    Object.values(conservationGaps(nodes)).every((gap) => gap === 0) ? true : undefined,
+  );
+  return conservationGaps(nodes);
+}
+
+/** What a command printed, also where it failed: ping exits with 1 where answers are missing. */
+export function printed(run: () => string): string {
+  try {
+    return run();
+  } catch (error) {
+    return String((error as { stdout?: string }).stdout);
+  }
+}

@@ -21,12 +21,12 @@ import { pingAtOnce } from '../helpers/ping.ts';
 import { transfer } from '../helpers/tcp-transfer.ts';
 import {
   configOf,
-  conservationGaps,
   ip,
   makeTwoNodes,
   NO_GAPS,
   NODE_A,
   NODE_B,
+  settledGaps,
   type TwoNodes,
   WORKLOAD_A,
   WORKLOAD_B,
@@ -49,9 +49,7 @@ beforeEach(() => {
   fast = {};
 });
 afterEach(async () => {
-  const settled = () => Object.values(conservationGaps(nodes)).every((gap) => gap === 0) || undefined;
-  await poll(systemClock, 5000, 10, async () => settled());
-  expect(conservationGaps(nodes)).toEqual(NO_GAPS);
+  expect(await settledGaps(nodes)).toEqual(NO_GAPS);
   for (const node of Object.keys(fast) as Node[]) {
     await fast[node]!.stop();
     await nodes.restart(node);

@@ -8,12 +8,13 @@ import { pingAtOnce } from '../helpers/ping.ts';
 import { transfer } from '../helpers/tcp-transfer.ts';
 import {
   configOf,
-  conservationGaps,
   ip,
   makeTwoNodes,
   NO_GAPS,
   NODE_A,
   NODE_B,
+  printed,
+  settledGaps,
   type TwoNodes,
   WORKLOAD_A,
   WORKLOAD_B,
@@ -31,23 +32,13 @@ afterAll(async () => {
   await nodes?.close();
 });
 
-/** Counters settle once the last batch is through. */
 afterEach(async () => {
-  await poll(systemClock, 5000, 10, async () =>
-    Object.values(conservationGaps(nodes)).every((gap) => gap === 0) ? true : undefined,
-  );
-  expect(conservationGaps(nodes)).toEqual(NO_GAPS);
+  expect(await settledGaps(nodes)).toEqual(NO_GAPS);
 });
 
 const ping = (...words: string[]) => nodes.run(nodes.a, ...pingAtOnce(...words, WORKLOAD_B));
 /** One after the other, so that the second knows of the first; ping exits with 1 where answers are missing. */
-const failedPing = (...words: string[]) => {
-  try {
-    return nodes.run(nodes.a, 'ping', '-i', '0.02', '-W', '5', ...words, WORKLOAD_B);
-  } catch (error) {
-    return String((error as { stdout?: string }).stdout);
-  }
-};
+const failedPing = (...words: string[]) => printed(() => ping(...words));
 const flow = (chunks: number) => ({
   ...{ from: nodes.a, fromAddress: WORKLOAD_A, to: nodes.b, toAddress: WORKLOAD_B, chunks },
 });

@@ -1,11 +1,18 @@
 /** `tortie delete KIND NAME…` and `tortie delete -f FILE`. */
-import { TortieError, UsageError } from '../../base/errors.ts';
+import { TortieError } from '../../base/errors.ts';
 import type { Datastore } from '../../store/datastore.ts';
 import { handler, newCommand, runCommand } from '../command-line.ts';
 import { deleteBelongings } from '../node-belongings.ts';
 import { reportDeleted, reportNothing } from '../output/tally.ts';
 import { releaseAddressesOf } from '../release-addresses.ts';
-import { kindArgument, type NamedResource, namedInFiles, namedOnCommandLine } from '../resource-arguments.ts';
+import {
+  addTargetArguments,
+  kindArgument,
+  type NamedResource,
+  namedInFiles,
+  namedOnCommandLine,
+  requireKindOrFile,
+} from '../resource-arguments.ts';
 import { hasCode, type ResourceClient } from '../resource-client.ts';
 import {
   addFileOptions,
@@ -23,9 +30,7 @@ interface DeleteOptions extends ResourceOptions, FileOptions {
 
 export function run(argv: readonly string[]): Promise<number> {
   const command = newCommand('delete', 'Delete resources, by kind and name or by manifest.');
-  command
-    .argument('[kind]', 'ippool, node, wep, …')
-    .argument('[names...]', 'a pool may be named by its CIDR');
+  addTargetArguments(command);
   command.option('-s, --skip-not-exists', 'count what is not there as deleted');
   command.option('--dry-run', 'say what would be deleted, but delete nothing');
   addResourceOptions(addFileOptions(command));
@@ -42,11 +47,7 @@ async function deleteResources(
   names: readonly string[],
   options: DeleteOptions,
 ): Promise<number> {
-  const { filename } = options;
-  if ((kind === undefined) === (filename === undefined))
-    throw new UsageError('tortie delete: expected KIND NAME… or -f FILE', {
-      hint: "See 'tortie delete --help'.",
-    });
+  requireKindOrFile('delete', 'KIND NAME…', kind, options);
   const targets =
     kind === undefined
       ? await namedInFiles(options, options)
@@ -56,7 +57,7 @@ async function deleteResources(
           dialectOf(options),
           options,
         );
-  if (!targets.length) return reportNothing(filename ?? '', options.skipEmpty ?? false);
+  if (!targets.length) return reportNothing(options.filename ?? '', options.skipEmpty ?? false);
   return withClient(options, async (client, store) => {
     const errors: TortieError[] = [];
     for (const target of targets) {

@@ -1,5 +1,5 @@
 /** `tortie get KIND [NAME…]` and `tortie get -f FILE`. */
-import { TortieError, UsageError } from '../../base/errors.ts';
+import { TortieError } from '../../base/errors.ts';
 import { handler, newCommand, runCommand } from '../command-line.ts';
 import type { ColumnContext } from '../output/columns.ts';
 import { OUTPUT_FORMATS, parseOutputFormat } from '../output/output-format.ts';
@@ -10,7 +10,14 @@ import {
   withoutClusterFields,
 } from '../output/print-resources.ts';
 import { reportNothing } from '../output/tally.ts';
-import { kindArgument, type NamedResource, namedInFiles, namedOnCommandLine } from '../resource-arguments.ts';
+import {
+  addTargetArguments,
+  kindArgument,
+  type NamedResource,
+  namedInFiles,
+  namedOnCommandLine,
+  requireKindOrFile,
+} from '../resource-arguments.ts';
 import { hasCode, type ResourceClient } from '../resource-client.ts';
 import {
   addDialectOption,
@@ -37,9 +44,7 @@ export function run(argv: readonly string[]): Promise<number> {
     'get',
     'Show resources: all of a kind, some by name, or those that manifests name.',
   );
-  command
-    .argument('[kind]', 'ippool, node, wep, …')
-    .argument('[names...]', 'a pool may be named by its CIDR');
+  addTargetArguments(command);
   command.option('-o, --output <format>', OUTPUT_FORMATS, 'ps').option('--json', 'the same as -o json');
   command.option('-A, --all-namespaces', 'of every namespace, and say which');
   command.option('--export', 'leave out what belongs to this cluster: uid, times, revision');
@@ -57,10 +62,7 @@ async function getResources(
   names: readonly string[],
   options: GetOptions,
 ): Promise<number> {
-  if ((kindText === undefined) === (options.filename === undefined))
-    throw new UsageError('tortie get: expected KIND [NAME…] or -f FILE', {
-      hint: "See 'tortie get --help'.",
-    });
+  requireKindOrFile('get', 'KIND [NAME…]', kindText, options);
   const presentation: Presentation = {
     format: parseOutputFormat(options.json ? 'json' : options.output),
     dialect: dialectOf(options),
