@@ -38,7 +38,7 @@ export class TortieContender implements Contender {
   readonly figures: readonly Figure[];
   readonly processes: Partial<Record<Host, Background>> = {};
   readonly #way: TortieWay;
-  readonly #directory = mkdtempSync(join(tmpdir(), 'tortie-bench-'));
+  #directory = '';
 
   constructor(way: TortieWay) {
     this.#way = way;
@@ -49,6 +49,7 @@ export class TortieContender implements Contender {
 
   async start(hosts: TwoHosts): Promise<string> {
     const running: Background[] = [];
+    this.#directory ||= mkdtempSync(join(tmpdir(), 'tortie-bench-'));
     for (const host of HOSTS) {
       mkdirSync(this.#runDirectory(host, hosts.mtu), { recursive: true });
       const flags = ['--local', UNDERLAY[host], '--log-level', 'warn', ...this.#way.flags];
@@ -79,7 +80,7 @@ export class TortieContender implements Contender {
   }
 
   remove(): void {
-    rmSync(this.#directory, { recursive: true, force: true });
+    if (this.#directory !== '') rmSync(this.#directory, { recursive: true, force: true });
   }
 
   #runDirectory(host: Host, mtu: number): string {
