@@ -25,6 +25,8 @@ export interface ResourceFacts {
   readonly pools: readonly PoolFacts[];
   /** Address and subnet as the Node resource has them; undefined where it names none. */
   readonly nodes: ReadonlyMap<string, InterfaceAddress | undefined>;
+  /** Nodes whose FelixConfiguration says `ipipEnabled: false`: they encapsulate nothing, whatever a pool says. */
+  readonly ipipDisabled: ReadonlySet<string>;
   /** Workloads of the topology that have an address. */
   readonly workloads: ReadonlyMap<string, Ipv4>;
 }
@@ -79,11 +81,8 @@ function expectedForm(topology: Topology, facts: ResourceFacts, from: LabWorkloa
   const remote = facts.nodes.get(to.node);
   if (!remote) return 'dropped'; // nobody can know where the workload is
   const sameZone = nodeOf(topology, from).zone === nodeOf(topology, to).zone;
-  const wraps = encapsulates(
-    poolOf(facts, destination)?.ipipMode ?? 'Never',
-    facts.nodes.get(from.node),
-    remote,
-  );
+  const mode = facts.ipipDisabled.has(from.node) ? 'Never' : poolOf(facts, destination)?.ipipMode;
+  const wraps = encapsulates(mode ?? 'Never', facts.nodes.get(from.node), remote);
   const transport = commonTransport(nodeOf(topology, from), nodeOf(topology, to));
   if (wraps && !transport) return 'dropped';
   const form = wraps && transport ? transport : 'plain';
@@ -123,7 +122,9 @@ export function expectedNat(topology: Topology, facts: ResourceFacts): ExpectedN
 }
 
 function poolOf(facts: ResourceFacts, address: Ipv4): PoolFacts | null {
-  return facts.pools.find((pool) => prefixContains(pool.cidr, address)) ?? null;
+  const holding = facts.pools.filter((pool) => prefixContains(pool.cidr, address));
+  // Pools may not overlap, but etcd takes what others put into it: the longest decides.
+  return holding.sort((a, b) => b.cidr.length - a.cidr.length)[0] ?? null;
 }
 
 function nodeOf(topology: Topology, workload: LabWorkload): LabNode {

@@ -57,11 +57,19 @@ function judgement(pair: VerifyPair): string {
   return pair.expected === pair.observed ? 'ok' : 'DIFFERS';
 }
 
+/** Workloads of the topology that the datastore does not know, as after it was emptied. */
+function withoutAddress(result: VerifyResult): string[] {
+  return [...new Set(result.pairs.filter((pair) => pair.toAddress === null).map(({ to }) => to))];
+}
+
 function summary(result: VerifyResult): string {
   const differing = result.pairs.filter((pair) => pair.expected !== pair.observed).length;
   const counts = new Map<string, number>();
   for (const { observed } of result.pairs) counts.set(observed, (counts.get(observed) ?? 0) + 1);
   const forms = [...counts].map(([form, count]) => `${count} ${form}`).join(', ');
+  const unknown = withoutAddress(result);
+  if (result.ok && unknown.length)
+    return `${result.lab}: all ${result.pairs.length} pairs are as the resources demand: ${forms}; but the datastore holds no address of ${unknown.join(', ')}, so nothing may arrive there (a lab whose datastore was emptied is made anew: 'tortie lab down', then 'up')`;
   return result.ok
     ? `${result.lab}: all ${result.pairs.length} pairs are as the resources demand: ${forms}`
     : `${result.lab}: not as the resources demand; of ${result.pairs.length} pairs ${differing} differ (${forms})`;

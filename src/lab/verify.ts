@@ -104,9 +104,10 @@ export async function verifyLab(
 }
 
 async function readFacts(topology: Topology, store: Datastore): Promise<ResourceFacts> {
-  const [pools, nodes, workloads] = await Promise.all([
+  const [pools, nodes, felix, workloads] = await Promise.all([
     list(store, 'IPPool'),
     list(store, 'Node'),
+    list(store, 'FelixConfiguration'),
     workloadAddresses(topology, store),
   ]);
   return {
@@ -117,6 +118,10 @@ async function readFacts(topology: Topology, store: Datastore): Promise<Resource
     nodes: new Map(
       nodes.map(({ metadata, spec }) => [metadata.name, parseInterfaceAddress(spec.bgp?.ipv4Address ?? '')]),
     ),
+    ipipDisabled: ipipDisabledOn(
+      topology,
+      new Map(felix.map(({ metadata, spec }) => [metadata.name, spec.ipipEnabled])),
+    ),
     workloads: new Map(
       [...workloads].flatMap(([name, text]) => {
         const address = bareAddress(text);
@@ -124,6 +129,12 @@ async function readFacts(topology: Topology, store: Datastore): Promise<Resource
       }),
     ),
   };
+}
+
+/** A node's own FelixConfiguration goes before the default one. */
+function ipipDisabledOn(topology: Topology, enabled: ReadonlyMap<string, boolean | undefined>): Set<string> {
+  const names = topology.nodes.map(({ name }) => name);
+  return new Set(names.filter((name) => (enabled.get(`node.${name}`) ?? enabled.get('default')) === false));
 }
 
 /** What can be read of a kind; a bad object is the agents' to report. */

@@ -21,6 +21,7 @@ function facts(mode: EncapsulationMode, change: Partial<Record<string, string>> 
   return {
     pools: [pool],
     nodes: new Map(Object.entries(addresses).map(([n, text]) => [n, parseInterfaceAddress(text ?? '')])),
+    ipipDisabled: new Set<string>(),
     workloads: new Map([
       ['w1', ipv4('192.168.1.1')],
       ['w1b', ipv4('192.168.1.2')],
@@ -53,6 +54,29 @@ test('always: every crossing is encapsulated, one node is local', () => {
     'w3>w1': 'encapsulated',
     'w3>w1b': 'encapsulated',
     'w3>w2': 'encapsulated',
+  });
+});
+
+test('ipipEnabled: false on a node: it encapsulates nothing, and the others what they did', () => {
+  expect(forms({ ...facts('Always'), ipipDisabled: new Set(['n1']) })).toMatchObject({
+    'w1>w2': 'direct',
+    'w2>w1': 'encapsulated',
+    'w1>w3': 'dropped, no answer',
+    'w3>w1': 'encapsulated, no answer',
+  });
+});
+
+test('of two pools that hold an address the longer one decides', () => {
+  const [always] = facts('Always').pools;
+  const never = {
+    ...always!,
+    cidr: prefix('192.168.2.0/24'),
+    text: '192.168.2.0/24',
+    ipipMode: 'Never' as const,
+  };
+  expect(forms({ ...facts('Always'), pools: [always!, never] })).toMatchObject({
+    'w1>w2': 'direct',
+    'w1>w3': 'encapsulated',
   });
 });
 
