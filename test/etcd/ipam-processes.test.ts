@@ -19,7 +19,7 @@ import { inProcessClient } from '../helpers/recordings.ts';
 
 const PROCESSES = 32;
 const NODES = 8;
-const IN_ALL = Number(process.env.TORTIE_TEST_ALLOCATIONS ?? (process.env.TORTIE_SOAK ? 5_000 : 320));
+const IN_ALL = Number(process.env.TORTIE_TEST_ALLOCATIONS ?? 320);
 const EACH = Math.ceil(IN_ALL / PROCESSES);
 /** Room for what stays held and little more, so that nodes run out of blocks and borrow. */
 const POOL_LENGTH = 32 - Math.ceil(Math.log2(IN_ALL * 0.75));

@@ -1,6 +1,6 @@
 /**
  * The lab on three real etcd members: what killing one, the leader, and all of them does to the agents.
- * The outage lasts 20 seconds here and five minutes in scripts/soak (TORTIE_SOAK=1).
+ * The outage lasts 20 seconds here and five minutes in scripts/soak (TORTIE_TEST_OUTAGE_MS).
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { LABS, labUnavailable, runCommand, TestLab } from '../helpers/lab.ts';
 import { answered, pingSteadily } from '../helpers/ping.ts';
 
 const EXAMPLES = join(import.meta.dirname, '../../examples');
-const OUTAGE_MS = process.env.TORTIE_SOAK ? 300_000 : 20_000;
+const OUTAGE_MS = Number(process.env.TORTIE_TEST_OUTAGE_MS ?? 20_000);
 const MEMBERS = ['etcd1', 'etcd2', 'etcd3'] as const;
 
 const lab = new TestLab('etcd');
