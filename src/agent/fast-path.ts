@@ -15,7 +15,7 @@
 import { networkInterfaces } from 'node:os';
 import { UnavailableError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { FastTables } from '../ebpf/fast-tables.ts';
+import { FastTables, type Way } from '../ebpf/fast-tables.ts';
 import { inboundProgram } from '../ebpf/inbound-program.ts';
 import { addressBytes, numberBytes } from '../ebpf/layout.ts';
 import { outboundProgram } from '../ebpf/outbound-program.ts';
@@ -27,7 +27,7 @@ import { openRouteLookup } from '../io/route-lookup.ts';
 import { openFirewallSocket, openRouteSocket, type RouteSocket } from '../io/route-socket.ts';
 import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
 import { decodeNetlink, type NetlinkMessage } from '../wire/rtnetlink.ts';
-import { Hooks, pinName } from './fast-path-hooks.ts';
+import { type Device, Hooks, pinName } from './fast-path-hooks.ts';
 import { FastPathMaps } from './fast-path-maps.ts';
 import { Mending } from './fast-path-mending.ts';
 import { PathMtuFollower } from './fast-path-mtu.ts';
@@ -88,6 +88,8 @@ export class FastPath {
   /** Writes to the maps that failed are made again with all others, when it is mended. */
   readonly #mending: Mending;
   #firewall: OuterFirewall;
+  /** By the devices' numbers; asked anew where links or addresses change. */
+  readonly #isEthernet = new Map<number, boolean>();
   /** Before the first configuration, what the process before us has laid stays as it is. */
   #isConfigured = false;
   #said = '';
@@ -124,7 +126,7 @@ export class FastPath {
       throw error;
     }
     this.#mending = new Mending(this.maps);
-    this.#tables = new FastTables(this.#mending.writer, (peer) => this.#ways.wayTo(peer));
+    this.#tables = new FastTables(this.#mending.writer, (peer) => this.#wayTo(peer));
     this.#pathMtus = new PathMtuFollower(options, (address, mtu) => this.#tables.setPathMtu(address, mtu));
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     this.#timer.unref();
@@ -203,18 +205,36 @@ export class FastPath {
   /** Ethernet devices that hold one of our outer addresses get the inbound program. */
   #hangInbound(): void {
     const ours = new Set(this.#tables.locals.map(formatIpv4));
-    const devices = this.#enter(() =>
+    for (const device of this.#ethernetDevices((address) => ours.has(address)))
+      this.#hooks.hang('inbound', device);
+  }
+
+  /** Those with an address that is asked for. */
+  #ethernetDevices(isWanted: (address: string) => boolean): Device[] {
+    return this.#enter(() =>
       Object.entries(networkInterfaces())
-        .filter(([, addresses]) => addresses?.some((a) => ours.has(a.address) && a.mac !== L3_DEVICE))
-        .map(([name]) => ({ name, index: systemCalls().ifNameToIndex(name) })),
+        .filter(([, addresses]) => addresses?.some((a) => isWanted(a.address) && a.mac !== L3_DEVICE))
+        .map(([name]) => ({ name, index: systemCalls().ifNameToIndex(name) }))
+        .filter(({ index }) => index > 0),
     );
-    for (const device of devices) if (device.index > 0) this.#hooks.hang('inbound', device);
+  }
+
+  /** What the programs put before a packet is an Ethernet header: by other devices the slow path sends. */
+  #wayTo(peer: Ipv4): Way {
+    const way = this.#ways.wayTo(peer);
+    if (way.device === 0) return way;
+    if (!this.#isEthernet.has(way.device)) {
+      this.#isEthernet.set(way.device, false);
+      for (const { index } of this.#ethernetDevices(() => true)) this.#isEthernet.set(index, true);
+    }
+    return this.#isEthernet.get(way.device) ? way : { ...way, device: 0 };
   }
 
   #tick(): void {
     this.#ticks++;
     try {
       if (drained(this.#routes, concernsUnderlay) && this.#isConfigured) {
+        this.#isEthernet.clear();
         this.#tables.followRoutes();
         this.#settle();
       }

@@ -253,6 +253,26 @@ test('the underlay goes down and comes back, and the router behind it changes', 
   expect(a.fastPath()).toEqual(RUNS);
 });
 
+test("a way to the peer by a device without Ethernet is the slow path's", async () => {
+  const a = await quicken('a');
+  ip('-n', nodes.a, 'tuntap', 'add', 'dev', 'l3', 'mode', 'tun');
+  try {
+    ip('-n', nodes.a, 'link', 'set', 'l3', 'up');
+    ip('-n', nodes.a, 'route', 'add', `${NODE_B}/32`, 'dev', 'l3');
+    const isSlow = () => {
+      // Nobody reads that device: there is no answer as soon as the route is followed.
+      nodes.run(nodes.a, 'sh', '-c', `ping -q -c 1 -w 1 -I ${WORKLOAD_A} ${WORKLOAD_B} || true`);
+      return a.counters().outbound_note_slow_underlay_packets! > 0;
+    };
+    expect(await until(isSlow)).toBe(true);
+  } finally {
+    ip('-n', nodes.a, 'link', 'del', 'l3');
+  }
+  const before = carried('a', 'outbound');
+  await until(() => ping('-c', '1').includes('1 received') && carried('a', 'outbound') > before);
+  expect(carried('a', 'outbound')).toBeGreaterThan(before);
+});
+
 test.each([
   ['outbound', 'tunl0', TCX_EGRESS],
   ['inbound', 'eth0', TCX_INGRESS],
