@@ -130,6 +130,7 @@ export function wireguardGo(program: string): Contender {
   return peer({
     name: 'wireguard-go',
     kind: 'batching',
+    leaves: HOSTS.map(wireguardSocket),
     settings:
       'newest by `go install golang.zx2c4.com/wireguard@latest`; encrypts (ChaCha20); MTU 60 below the underlay’s',
     async start(hosts) {
@@ -138,7 +139,7 @@ export function wireguardGo(program: string): Contender {
       for (const host of HOSTS) {
         const device = wireguardDevice(host);
         running.push(hosts.start(host, [program, '-f', device], { LOG_LEVEL: 'error' }));
-        await configureWireguard(`/var/run/wireguard/${device}.sock`, [
+        await configureWireguard(wireguardSocket(host), [
           `private_key=${keys[host].private}`,
           'listen_port=51820',
           `public_key=${keys[other(host)].public}`,
@@ -155,6 +156,7 @@ export function wireguardGo(program: string): Contender {
 
 /** Its control socket is named after the device, in a directory that all namespaces share. */
 const wireguardDevice = (host: Host) => `bw${process.pid}${host}`;
+const wireguardSocket = (host: Host) => `/var/run/wireguard/${wireguardDevice(host)}.sock`;
 
 /** Raw keys in hexadecimal: the last 32 bytes of their DER forms (RFC 8410). */
 function wireguardKeys(): { private: string; public: string } {
