@@ -64,6 +64,9 @@ const { values: flags, positionals } = parseArgs({
   },
 });
 
+// A reader that goes away (`| head`) must not keep us from taking the namespaces down.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+
 const say = (text: string) => process.stdout.write(`${text}\n`);
 const log = (text: string) => process.stderr.write(`${text}\n`);
 
