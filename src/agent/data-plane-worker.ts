@@ -84,9 +84,10 @@ function runOutbound(): void {
     ...{ memory: arena, source, sink, datagramSink, frameSink, frames, waiter },
     ...{ table, paths, counters, clock, sum, datagramsOnly: start.receiver < 0 },
     ...hold,
+    hearErrors: () => listener.step(),
   });
   const icmpBatch = new PacketBatch(arena, ICMP_PACKETS, ICMP_SLOT_BYTES);
-  const listener = new IcmpListener({
+  const listener: IcmpListener = new IcmpListener({
     memory: arena,
     source: new MessageSource(start.icmp, arena, icmpBatch, ICMP_SLOT_BYTES),
     table,

@@ -125,6 +125,8 @@ export interface OutboundParts {
   readonly sum?: SumBytes | undefined;
   /** Where packets without a route wait for one; without it they are dropped at once. */
   readonly hold?: UnroutedHold;
+  /** Takes in what routers have said by now about packets of ours. */
+  readonly hearErrors?: () => void;
 }
 
 export class Outbound {
@@ -143,6 +145,7 @@ export class Outbound {
   readonly #segmenter: Segmenter;
   readonly #hold: UnroutedHold | undefined;
   readonly #datagramsOnly: boolean;
+  readonly #hearErrors: (() => void) | undefined;
   /** Where a segment lies in one piece while it is cut into fragments. */
   readonly #wholeSegment: number;
   /** Of the packet in hand: peer, lane, where it goes, and how many packets on the wire it is. */
@@ -178,6 +181,7 @@ export class Outbound {
     this.replies = new InnerReplies(parts.memory, parts.counters, parts.clock);
     this.#sum = parts.sum ?? ((offset, length, initial) => sumBytes(this.#bytes, offset, length, initial));
     this.#hold = parts.hold;
+    this.#hearErrors = parts.hearErrors;
     this.#segmenter = new Segmenter(parts.memory.bytes, this.#sum);
     this.#wholeSegment = parts.memory.allocate(IPV4_MAX_PACKET_BYTES + 1, 64);
   }
@@ -471,8 +475,12 @@ export class Outbound {
     const inner = lane.inner[packet]!;
     const quotable = lane.quotable[packet]!;
     if (failure === SEND_TOO_BIG) {
-      // The link is smaller than configured and the kernel does not say by how much: the plateau below.
-      const mtu = reportedPathMtu(0, lane.innerBytes(packet) + lane.overheadBytes);
+      // The kernel may have heard, in the middle of this very batch, what a router says of the packets before.
+      this.#hearErrors?.();
+      const bytes = lane.innerBytes(packet) + lane.overheadBytes;
+      const heard = slot > 0 ? this.#paths.effectiveMtu(slot, bytes) : bytes;
+      // Else the link is smaller than configured and the kernel does not say by how much: the plateau below.
+      const mtu = heard < bytes ? heard : reportedPathMtu(0, bytes);
       if (slot > 0) this.#paths.learnMtu(slot, mtu);
       // What may be fragmented is, from the next packet on.
       if (ipv4DontFragment(this.#bytes, inner))

@@ -87,9 +87,19 @@ export function makeOutbound(config: ForwardingConfig = CONFIG, unrouted: 'drop'
   table.replace(config);
   const hold = unrouted === 'hold' ? new UnroutedHold(p.memory, clock) : undefined;
   const datagramSink = new MemorySink(p.memory, new PieceBatch(256, 256));
-  const outbound = new Outbound({ ...p, datagramSink, table, paths, clock, ...(hold ? { hold } : {}) });
+  const hearErrors = () => listener.step();
+  const outbound = new Outbound({
+    ...{ ...p, datagramSink, table, paths, clock, hearErrors },
+    ...(hold ? { hold } : {}),
+  });
   const errors = new MemorySource(p.memory, new PacketBatch(p.memory, 4, 2048));
-  const listener = new IcmpListener({ ...p, source: errors, table, paths, replies: outbound.replies });
+  const listener: IcmpListener = new IcmpListener({
+    ...p,
+    source: errors,
+    table,
+    paths,
+    replies: outbound.replies,
+  });
   return {
     ...p,
     table,
@@ -110,6 +120,8 @@ export function makeOutbound(config: ForwardingConfig = CONFIG, unrouted: 'drop'
       while (outbound.step() > 0);
       return p.sink.sent.slice(before);
     },
+    /** An ICMP message that lies in the socket while something else is at work. */
+    leave: (message: Uint8Array) => errors.push(message),
     /** An ICMP message from the underlay. */
     hear(message: Uint8Array) {
       errors.push(message);

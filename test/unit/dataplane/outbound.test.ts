@@ -258,6 +258,15 @@ test('a path MTU from ICMP is told at once where enough is quoted, and holds for
   expect(r.send(big)[0]!.destination).toBe(PEER);
 });
 
+test('a packet refused in the batch that made a router speak: its path MTU is the one reported, not a plateau below', () => {
+  const r = rig();
+  r.leave(aboutOurs(3, 4, 1400, 28));
+  r.sink.script.push(ports.SEND_TOO_BIG);
+  r.send(fromTun(udpPacket(bytes(1400))));
+  expect(r.counters.peers()[0]![4]).toBe(1400);
+  expect(r.send(fromTun(udpPacket(bytes(1380 - 28))))[0]!.destination).toBe(PEER);
+});
+
 test('a router that quotes too little: the next packet is answered from what was learned', () => {
   const r = rig();
   expect(r.hear(aboutOurs(3, 1, 0, 8))).toEqual([]);
