@@ -1,5 +1,6 @@
 /** The entry of a packet thread: puts one direction together from io and dataplane, and runs it. */
 import { writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { Counters, NOTE_CHANGES } from '../dataplane/counters.ts';
 import { FrameTable } from '../dataplane/frame-table.ts';
@@ -16,6 +17,7 @@ import { SourceTable } from '../fib/source-table.ts';
 import { Arena } from '../io/arena.ts';
 import { FrameSink } from '../io/packet-socket.ts';
 import { MessageSink, MessageSource } from '../io/raw-socket.ts';
+import { SpinPolicy } from '../io/spin-policy.ts';
 import { TunSink, TunSource } from '../io/tun.ts';
 import { DatagramSink, DatagramSource } from '../io/udp-socket.ts';
 import { PollWaiter } from '../io/waiter.ts';
@@ -72,12 +74,16 @@ function runOutbound(): void {
   };
   const source = new TunSource(start.tun, arena, new PacketBatch(arena, BATCH_PACKETS));
   const sink = new MessageSink(start.sender, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES));
-  const waiter = new PollWaiter(arena, {
-    source: start.tun,
-    wakeup: start.wakeup,
-    second: start.icmp,
-    sinks: [start.sender, start.datagrams, start.frames],
-  });
+  const waiter = new PollWaiter(
+    arena,
+    {
+      source: start.tun,
+      wakeup: start.wakeup,
+      second: start.icmp,
+      sinks: [start.sender, start.datagrams, start.frames],
+    },
+    spinPolicy(),
+  );
   const { datagramSink, frameSink } = fasterSinks();
   const hold = start.holdUnrouted ? { hold: new UnroutedHold(arena, clock) } : {};
   const outbound = new Outbound({
@@ -118,6 +124,11 @@ function runOutbound(): void {
   });
 }
 
+/** On a single core whoever spins holds up the one that is waited for. */
+function spinPolicy(): SpinPolicy | undefined {
+  return availableParallelism() > 1 ? new SpinPolicy() : undefined;
+}
+
 /** Those that the flags ask for. */
 function fasterSinks(): { datagramSink: DatagramSink | undefined; frameSink: FrameSink | undefined } {
   const { datagrams, frames } = start;
@@ -142,12 +153,16 @@ function runInbound(): void {
       ? undefined
       : new DatagramSource(start.datagrams, arena, new PacketBatch(arena, BATCH_PACKETS));
   const sink = new TunSink(start.tun, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES));
-  const waiter = new PollWaiter(arena, {
-    source: raw ? start.receiver : start.datagrams,
-    wakeup: start.wakeup,
-    second: raw ? start.datagrams : -1,
-    sinks: [],
-  });
+  const waiter = new PollWaiter(
+    arena,
+    {
+      source: raw ? start.receiver : start.datagrams,
+      wakeup: start.wakeup,
+      second: raw ? start.datagrams : -1,
+      sinks: [],
+    },
+    spinPolicy(),
+  );
   const inbound = new Inbound({
     memory: arena,
     source,

@@ -62,6 +62,7 @@ export interface SystemCalls {
   sendmmsg(fd: number, messages: number, count: number, flags: number): number;
   recvmmsg(fd: number, messages: number, count: number, flags: number, timeout: number): number;
   ppoll(fds: number, count: number, timeout: number, signals: number): number;
+  schedYield(): number;
   eventfd(initial: number, flags: number): number;
   setns(fd: number, type: number): number;
   ifNameToIndex(name: string): number;
@@ -85,6 +86,7 @@ const PROTOTYPES: Readonly<Record<Exclude<keyof SystemCalls, 'errno' | 'addressO
   sendmmsg: 'int sendmmsg(int fd, uintptr_t messages, unsigned int count, int flags)',
   recvmmsg: 'int recvmmsg(int fd, uintptr_t messages, unsigned int count, int flags, uintptr_t timeout)',
   ppoll: 'int ppoll(uintptr_t fds, unsigned long count, uintptr_t timeout, uintptr_t signals)',
+  schedYield: 'int sched_yield()',
   eventfd: 'int eventfd(unsigned int initial, int flags)',
   setns: 'int setns(int fd, int type)',
   ifNameToIndex: 'unsigned int if_nametoindex(const char *name)',

@@ -1,14 +1,20 @@
-/** Waiting in ppoll, with no time limit and no timer: an idle data plane costs nothing; an eventfd wakes it. */
+/**
+ * Waiting in ppoll, with no time limit and no timer: an idle data plane costs nothing; an eventfd wakes it. Where packets
+ * come one upon the other it spins for a moment before it sleeps (spin-policy.ts).
+ */
 import { READY_BROKEN, READY_SECOND, READY_SOURCE, READY_WAKE, type Waiter } from '../dataplane/ports.ts';
 import type { Arena } from './arena.ts';
 import { systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
+import { SPIN_MS, type SpinPolicy } from './spin-policy.ts';
 
 const POLLIN = 1;
 const POLLOUT = 4;
 /** POLLERR, POLLHUP and POLLNVAL. */
 const POLL_BROKEN = 0x38;
 const POLLFD_BYTES = 8;
+/** Questions between two looks at the clock: some ten microseconds. */
+const POLLS_PER_LOOK = 8;
 const EFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 
 /** An eventfd: a counter that one thread raises and another waits for. */
@@ -34,12 +40,15 @@ export class PollWaiter implements Waiter {
   readonly #base: number;
   readonly #view: DataView;
   readonly #calls = systemCalls();
+  readonly #policy: SpinPolicy | undefined;
 
-  /** `second` is a second source, -1 for none. */
+  /** `second` is a second source, -1 for none. Without a policy it never spins. */
   constructor(
     arena: Arena,
     fds: { source: number; wakeup: number; second: number; sinks: readonly number[] },
+    policy?: SpinPolicy,
   ) {
+    this.#policy = policy;
     this.#wakeup = fds.wakeup;
     this.#base = arena.base;
     this.#view = arena.view;
@@ -57,9 +66,7 @@ export class PollWaiter implements Waiter {
   }
 
   wait(timeoutMs = -1): number {
-    if (timeoutMs >= 0) this.#setTimeout(timeoutMs);
-    const timeout = timeoutMs < 0 ? 0 : this.#base + this.#timeout;
-    const ready = this.#calls.ppoll(this.#base + this.#polls, this.#count, timeout, 0);
+    const ready = (this.#policy?.spinning && this.#spin(this.#policy)) || this.#sleep(timeoutMs);
     // The time is up; or EINTR, a signal for the process: the caller comes back.
     if (ready <= 0) return 0;
     let bits = 0;
@@ -72,6 +79,33 @@ export class PollWaiter implements Waiter {
     }
     if (this.#count > 2 && this.#events(2) !== 0) bits |= READY_SECOND;
     return bits;
+  }
+
+  /** Asks without sleeping; whoever else wants the core gets it between two questions. */
+  #spin(policy: SpinPolicy): number {
+    this.#setTimeout(0);
+    const end = performance.now() + SPIN_MS;
+    do {
+      for (let i = 0; i < POLLS_PER_LOOK; i++) {
+        const ready = this.#calls.ppoll(this.#base + this.#polls, this.#count, this.#base + this.#timeout, 0);
+        if (ready > 0) {
+          policy.caught();
+          return ready;
+        }
+        this.#calls.schedYield();
+      }
+    } while (performance.now() < end);
+    policy.missed();
+    return 0;
+  }
+
+  #sleep(timeoutMs: number): number {
+    if (timeoutMs >= 0) this.#setTimeout(timeoutMs);
+    const timeout = timeoutMs < 0 ? 0 : this.#base + this.#timeout;
+    const beginMs = this.#policy ? performance.now() : 0;
+    const ready = this.#calls.ppoll(this.#base + this.#polls, this.#count, timeout, 0);
+    if (ready > 0) this.#policy?.slept(performance.now() - beginMs);
+    return ready;
   }
 
   waitForSink(timeoutMs: number, sink: number): boolean {
