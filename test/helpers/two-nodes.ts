@@ -76,6 +76,8 @@ export function configOf(
 export interface TwoNodesOptions {
   readonly speech?: Speech;
   readonly mtu?: number;
+  /** Whether protocol 4 may leave as frames: by those ways that the test sets. */
+  readonly frames?: boolean;
   /** What a direction that ends by itself calls; else that fails the test. */
   readonly onExit?: (error: Error) => void;
 }
@@ -113,6 +115,7 @@ export async function makeTwoNodes(tag: string, options: TwoNodesOptions = {}): 
     startDataPlane({
       device: 'tunl0',
       ...speech,
+      frames: options.frames ?? false,
       logger: silentLogger,
       onExit:
         options.onExit ??
