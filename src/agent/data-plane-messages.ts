@@ -1,7 +1,8 @@
 /** What the agent's thread and the two packet threads tell each other. */
 import type { Direction } from '../dataplane/counters.ts';
 import type { FrameWay } from '../dataplane/frame-table.ts';
-import type { ForwardingChange, ForwardingConfig } from '../fib/forwarding-config.ts';
+import type { ForwardingChange } from '../fib/forwarding-config.ts';
+import type { SnapshotPart } from '../fib/snapshot-part.ts';
 
 /** What a packet thread is started with. Descriptors belong to the process; the agent's thread closes them. */
 export interface PacketThreadStart {
@@ -26,7 +27,7 @@ export interface PacketThreadStart {
 
 /** To a packet thread; each but 'stop' is answered by an Applied of the same id. */
 export type PacketThreadOrder =
-  | { readonly order: 'replace'; readonly id: number; readonly config: ForwardingConfig }
+  | { readonly order: 'replace'; readonly id: number; readonly part: SnapshotPart }
   | { readonly order: 'change'; readonly id: number; readonly change: ForwardingChange }
   | { readonly order: 'frame-ways'; readonly id: number; readonly ways: readonly FrameWay[] }
   | { readonly order: 'stop' };

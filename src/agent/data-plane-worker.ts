@@ -208,7 +208,7 @@ function takeMessages(table: Table, frames?: FrameTable): boolean {
     }
     table.sweep();
     if (message.order === 'replace') {
-      table.replace(message.config);
+      table.lay(message.part);
       firstTable = !forwards;
       forwards = true;
     } else for (const operation of message.change.operations) table.apply(operation);

@@ -9,6 +9,7 @@ import type { Logger } from '../base/logger.ts';
 import { Counters, createCounterMemory, type Direction } from '../dataplane/counters.ts';
 import type { FrameWay } from '../dataplane/frame-table.ts';
 import type { ForwardingChange, ForwardingConfig, ForwardingSink } from '../fib/forwarding-config.ts';
+import { buffersOf, inboundPart, outboundPart } from '../fib/snapshot-part.ts';
 import { Arena } from '../io/arena.ts';
 import { systemCalls } from '../io/libc.ts';
 import { inNetworkNamespace } from '../io/netns.ts';
@@ -132,11 +133,6 @@ function openDescriptors(options: DataPlaneOptions): Descriptors {
   }
 }
 
-/** Copying 20,000 entries to a thread that does not look at them would take longer than laying them. */
-function partFor(direction: Direction, config: ForwardingConfig): ForwardingConfig {
-  return direction === 'outbound' ? { ...config, sources: [] } : { ...config, entries: [] };
-}
-
 interface PacketThread {
   readonly worker: Worker;
   readonly port: MessagePort;
@@ -180,7 +176,10 @@ class ThreadedDataPlane implements DataPlane {
 
   async replace(config: ForwardingConfig): Promise<void> {
     this.#orderedRevision = config.revision;
-    await this.#order((id, direction) => ({ order: 'replace', id, config: partFor(direction, config) }));
+    await this.#order((id, direction) => {
+      const part = direction === 'outbound' ? outboundPart(config) : inboundPart(config);
+      return { order: 'replace', id, part };
+    });
     this.#revision = config.revision;
   }
 
@@ -287,7 +286,7 @@ class ThreadedDataPlane implements DataPlane {
   }
 
   #send(thread: PacketThread, order: PacketThreadOrder): void {
-    thread.port.postMessage(order);
+    thread.port.postMessage(order, order.order === 'replace' ? buffersOf(order.part) : []);
     raiseWakeup(thread.wakeup, this.#scratch, 0);
   }
 

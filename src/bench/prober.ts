@@ -19,6 +19,8 @@ export class Prober {
 
   async untilEncapsulated(inner: Ipv4, outer: Ipv4, clock: Clock): Promise<number> {
     const deadline = clock.monotonicMs() + DEADLINE_MS;
+    // What the agent before this one still sent.
+    this.#capture.read();
     while (clock.monotonicMs() < deadline) {
       this.#socket.send('?', PROBE_PORT, formatIpv4(inner), () => {});
       await clock.sleep(PROBE_MS);

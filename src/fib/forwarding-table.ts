@@ -6,16 +6,15 @@
  */
 import type { ForwardingConfig, ForwardingEntry, ForwardingOperation } from './forwarding-config.ts';
 import { LocalAddresses } from './local-addresses.ts';
-import { FIRST_GROUP, PeerGroups } from './peer-groups.ts';
+import { FIRST_GROUP, PeerGroups, VALUE_INNER_DESTINATION } from './peer-groups.ts';
 import { PeerTable } from './peer-table.ts';
-import { NO_MATCH, PrefixTable } from './prefix-table.ts';
+import { NO_MATCH, PrefixTable, ROW_WORDS } from './prefix-table.ts';
+import { outboundPart, type SnapshotPart } from './snapshot-part.ts';
 
 /** Results of `nextHop` that are no slot. */
 export const NO_ROUTE = -1;
 /** The route has no gateway: the outer destination is the inner one. */
 export const INNER_DESTINATION = -2;
-
-const VALUE_INNER_DESTINATION = 0;
 
 export class ForwardingTable {
   readonly #clock: () => number;
@@ -68,26 +67,26 @@ export class ForwardingTable {
 
   /** Makes the table that of `config`; what is in both keeps its place. */
   replace(config: ForwardingConfig): void {
-    const nowMs = this.#clock();
-    this.local.set(config.outerSource, config.localAddresses);
-    const peers = new Set<number>();
-    for (const peer of config.peers) {
-      this.peers.setPeer(peer);
-      peers.add(peer.address);
+    this.lay(outboundPart(config));
+  }
+
+  /** The same by the part that this direction asks. */
+  lay(part: SnapshotPart): void {
+    this.local.set(part.outerSource, part.localAddresses);
+    this.peers.setPeers(part.peers);
+    const groups = this.#groups.referenceAll(part.groups);
+    const { rows } = part;
+    const before = this.#entries.size;
+    this.#entries.reserve(rows.length / ROW_WORDS);
+    for (let at = 0; at < rows.length; at += ROW_WORDS) {
+      const value = this.#groups.valueOf(rows[at + 2]!, groups);
+      this.#setValue(rows[at]!, rows[at + 1]!, value);
     }
-    const kept = new PrefixTable();
-    for (const entry of config.entries) {
-      this.#setEntry(entry);
-      kept.set(entry.prefix.address, entry.prefix.length, 0);
-    }
-    const stale: { address: number; length: number }[] = [];
-    this.#entries.forEach((address, length) => {
-      if (kept.get(address, length) === NO_MATCH) stale.push({ address, length });
-    });
-    for (const { address, length } of stale) this.#releaseValue(this.#entries.delete(address, length));
-    this.peers.forEachKnown((address) => {
-      if (!peers.has(address)) this.peers.deletePeer(address, nowMs);
-    });
+    if (before > 0)
+      for (const { address, length } of this.#entries.prefixesBeside(rows))
+        this.#releaseValue(this.#entries.delete(address, length));
+    for (const group of groups) this.#groups.release(group);
+    this.peers.deleteOthers(part.peers, this.#clock());
   }
 
   /** Lets go of deleted peers' slots. */
@@ -95,12 +94,14 @@ export class ForwardingTable {
     this.peers.sweep(this.#clock());
   }
 
-  #setEntry(entry: ForwardingEntry): void {
+  #setEntry({ prefix, nextHops }: ForwardingEntry): void {
     const value =
-      entry.nextHops === 'inner-destination'
-        ? VALUE_INNER_DESTINATION
-        : this.#groups.reference(entry.nextHops);
-    this.#releaseValue(this.#entries.set(entry.prefix.address, entry.prefix.length, value));
+      nextHops === 'inner-destination' ? VALUE_INNER_DESTINATION : this.#groups.reference(nextHops);
+    this.#setValue(prefix.address, prefix.length, value);
+  }
+
+  #setValue(address: number, length: number, value: number): void {
+    this.#releaseValue(this.#entries.set(address, length, value));
   }
 
   #releaseValue(value: number): void {

@@ -9,7 +9,10 @@ export const NO_PEER = 0;
 export const TRANSPORT_NONE = 0;
 export const TRANSPORT_IPIP = 1;
 export const TRANSPORT_UDP = 2;
-const TRANSPORTS = { none: TRANSPORT_NONE, ipip: TRANSPORT_IPIP, udp: TRANSPORT_UDP } as const;
+export const TRANSPORT_CODES = { none: TRANSPORT_NONE, ipip: TRANSPORT_IPIP, udp: TRANSPORT_UDP } as const;
+
+/** Of a peer in a snapshot's part: address, transport, UDP port, MTU. */
+export const PEER_WORDS = 4;
 
 /** A peer that was deleted may still have packets in flight for as long as this. */
 export const GRACE_MS = 1000;
@@ -49,12 +52,30 @@ export class PeerTable {
   }
 
   setPeer(peer: Peer): void {
-    const slot = this.#slotFor(peer.address);
+    this.#set(peer.address, TRANSPORT_CODES[peer.transport], peer.udpPort, peer.mtu);
+  }
+
+  /** Those of a snapshot's part. */
+  setPeers(words: Uint32Array): void {
+    for (let at = 0; at < words.length; at += PEER_WORDS)
+      this.#set(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!);
+  }
+
+  #set(address: number, transport: number, udpPort: number, mtu: number): void {
+    const slot = this.#slotFor(address);
     this.known[slot] = 1;
-    this.transport[slot] = TRANSPORTS[peer.transport];
-    this.udpPort[slot] = peer.udpPort;
-    this.mtu[slot] = peer.mtu;
+    this.transport[slot] = transport;
+    this.udpPort[slot] = udpPort;
+    this.mtu[slot] = mtu;
     this.acceptedUntilMs[slot] = 0;
+  }
+
+  /** Deletes those that are not in a snapshot's part. */
+  deleteOthers(words: Uint32Array, nowMs: number): void {
+    const kept = new Uint8Array(this.#end);
+    for (let at = 0; at < words.length; at += PEER_WORDS) kept[this.slotOf(words[at]!)] = 1;
+    for (let slot = 1; slot < kept.length; slot++)
+      if (kept[slot] === 0 && this.known[slot] === 1) this.deletePeer(this.address[slot]!, nowMs);
   }
 
   deletePeer(address: number, nowMs: number): void {
@@ -89,10 +110,6 @@ export class PeerTable {
       this.#free.push(slot);
       this.onAssign(slot, 0);
     }
-  }
-
-  forEachKnown(visit: (address: number, slot: number) => void): void {
-    for (let slot = 1; slot < this.#end; slot++) if (this.known[slot] === 1) visit(this.address[slot]!, slot);
   }
 
   #releaseIfUnused(slot: number): void {

@@ -12,6 +12,9 @@
  */
 import { netmask } from '../ip/prefix.ts';
 
+/** Of a row in a snapshot's part: address, length, value. */
+export const ROW_WORDS = 3;
+
 /** No prefix of the table holds the address. */
 export const NO_MATCH = -1;
 
@@ -61,7 +64,7 @@ export class PrefixTable {
       return old;
     }
     // Three quarters full at most: probes stay short.
-    if ((this.#count + 1) * 4 > this.#capacity * 3) this.#grow();
+    if ((this.#count + 1) * 4 > this.#capacity * 3) this.#grow(this.#capacity * 2);
     this.#insert(address | 0, length, value);
     this.#count++;
     if (this.#perLength[length]!++ === 0) this.#collectLengths();
@@ -77,6 +80,25 @@ export class PrefixTable {
     this.#count--;
     if (--this.#perLength[length]! === 0) this.#collectLengths();
     return old;
+  }
+
+  /** Makes room for so many prefixes in all, at once instead of doubling by doubling. */
+  reserve(count: number): void {
+    let capacity = this.#capacity;
+    while (count * 4 > capacity * 3) capacity *= 2;
+    if (capacity > this.#capacity) this.#grow(capacity);
+  }
+
+  /** The prefixes that are not among these rows. */
+  prefixesBeside(rows: Uint32Array): { readonly address: number; readonly length: number }[] {
+    const among = new PrefixTable();
+    among.reserve(rows.length / ROW_WORDS);
+    for (let at = 0; at < rows.length; at += ROW_WORDS) among.set(rows[at]!, rows[at + 1]!, 0);
+    const beside: { address: number; length: number }[] = [];
+    this.forEach((address, length) => {
+      if (among.get(address, length) === NO_MATCH) beside.push({ address, length });
+    });
+    return beside;
   }
 
   /** Calls `visit` for each prefix, in no order; the table must not change meanwhile. */
@@ -130,11 +152,11 @@ export class PrefixTable {
     this.#lengths[gap] = EMPTY;
   }
 
-  #grow(): void {
+  #grow(capacity: number): void {
     const addresses = this.#addresses;
     const lengths = this.#lengths;
     const values = this.#values;
-    this.#capacity *= 2;
+    this.#capacity = capacity;
     this.#addresses = new Int32Array(this.#capacity);
     this.#lengths = new Uint8Array(this.#capacity).fill(EMPTY);
     this.#values = new Int32Array(this.#capacity);

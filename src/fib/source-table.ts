@@ -4,9 +4,10 @@
  */
 import type { ForwardingConfig, ForwardingOperation, SourceEntry } from './forwarding-config.ts';
 import { LocalAddresses } from './local-addresses.ts';
-import { FIRST_GROUP, PeerGroups } from './peer-groups.ts';
+import { FIRST_GROUP, PeerGroups, VALUE_ANY_PEER, VALUE_LOCAL } from './peer-groups.ts';
 import { GRACE_MS, NO_PEER, PeerTable, TRANSPORT_NONE } from './peer-table.ts';
-import { NO_MATCH, PrefixTable } from './prefix-table.ts';
+import { NO_MATCH, PrefixTable, ROW_WORDS } from './prefix-table.ts';
+import { inboundPart, type SnapshotPart } from './snapshot-part.ts';
 
 /** Verdicts of `check`. */
 export const SOURCE_ACCEPTED = 0;
@@ -18,9 +19,6 @@ export const SOURCE_INNER_LOCAL = 2;
 export const SOURCE_INNER_FOREIGN = 3;
 /** Nobody may send this inner source: it is in no pool and no route. */
 export const SOURCE_INNER_UNKNOWN = 4;
-
-const VALUE_ANY_PEER = 0;
-const VALUE_LOCAL = 1;
 
 export class SourceTable {
   readonly #clock: () => number;
@@ -82,28 +80,29 @@ export class SourceTable {
 
   /** Makes the table that of `config`; what changes hands keeps its old owner for the grace. */
   replace(config: ForwardingConfig): void {
+    this.lay(inboundPart(config));
+  }
+
+  /** The same by the part that this direction asks. */
+  lay(part: SnapshotPart): void {
     const nowMs = this.#clock();
-    this.local.set(config.outerSource, config.localAddresses);
-    this.#byRoutes = config.byRoutes === true;
-    this.apply({ op: 'set-external-sources', prefixes: config.externalSources });
-    const peers = new Set<number>();
-    for (const peer of config.peers) {
-      this.peers.setPeer(peer);
-      peers.add(peer.address);
+    this.local.set(part.outerSource, part.localAddresses);
+    this.#byRoutes = part.byRoutes === true;
+    this.apply({ op: 'set-external-sources', prefixes: part.externalSources });
+    this.peers.setPeers(part.peers);
+    const groups = this.#groups.referenceAll(part.groups);
+    const { rows } = part;
+    const before = this.#sources.size;
+    this.#sources.reserve(rows.length / ROW_WORDS);
+    for (let at = 0; at < rows.length; at += ROW_WORDS) {
+      const value = this.#groups.valueOf(rows[at + 2]!, groups);
+      this.#setValue(rows[at]!, rows[at + 1]!, value, nowMs);
     }
-    const kept = new PrefixTable();
-    for (const source of config.sources) {
-      this.#setSource(source, nowMs);
-      kept.set(source.prefix.address, source.prefix.length, 0);
-    }
-    const stale: { address: number; length: number }[] = [];
-    this.#sources.forEach((address, length) => {
-      if (kept.get(address, length) === NO_MATCH) stale.push({ address, length });
-    });
-    for (const { address, length } of stale) this.#deleteSource(address, length, nowMs);
-    this.peers.forEachKnown((address) => {
-      if (!peers.has(address)) this.peers.deletePeer(address, nowMs);
-    });
+    if (before > 0)
+      for (const { address, length } of this.#sources.prefixesBeside(rows))
+        this.#deleteSource(address, length, nowMs);
+    for (const group of groups) this.#groups.release(group);
+    this.peers.deleteOthers(part.peers, nowMs);
   }
 
   /** Forgets old owners whose grace has ended, so that their slots can be used again. */
@@ -152,6 +151,10 @@ export class SourceTable {
         : source.owners === 'local'
           ? VALUE_LOCAL
           : this.#groups.reference(source.owners);
+    this.#setValue(address, length, value, nowMs);
+  }
+
+  #setValue(address: number, length: number, value: number, nowMs: number): void {
     const old = this.#sources.set(address, length, value);
     if (old !== NO_MATCH) {
       if (old !== value) this.#keepForGrace(address, length, old, nowMs);
