@@ -12,21 +12,28 @@
  * may grow, and runs leave in the order in which they began, so no flow is ever reordered.
  *
  * The 10 bytes before a packet become the virtio-net header; where they are not free (a datagram right behind
- * another one), `add` is told so and the header lies elsewhere. Headers are changed once, in `finish`. A TCP packet that is longer than the overlay MTU and has a partial checksum is a superpacket
- * that a kernel left whole (a peer on veth, a NIC with GRO; raw sockets tell no segment size): it is handed on
- * with the segment size that fits the MTU.
+ * another one), `add` is told so and the header lies elsewhere. Headers are changed once, in `finish`.
+ *
+ * A TCP packet that is longer than the overlay MTU and has a partial checksum is a superpacket that a kernel left
+ * whole (a peer on veth, a NIC with GRO; raw sockets tell no segment size): it is handed on with the segment size
+ * that fits the MTU.
+ *
+ * Most packets of a stream are the next one of the packet before: `addNext` compares them word by word with the
+ * first of that run, and what is equal needs no looking up, and none of the checks that the first one has passed.
+ * Where it says no, `add` has to be asked; the two never differ in what becomes of a packet.
  *
  * Addresses, ports and sequence numbers are signed here (readI32), which is all that comparing needs: unsigned
  * they left 111 bytes a packet on the heap, signed none.
  */
 // size: one class, whose every step reads the per-run arrays; cut apart it would hand them around per packet.
 import { readI32, readU16, writeU16 } from '../wire/bytes.ts';
-import { pseudoHeaderSum, sumBytes } from '../wire/checksum.ts';
+import { fold, pseudoHeaderSum, sumBytes } from '../wire/checksum.ts';
 import {
   IPV4_DF,
   IPV4_MAX_PACKET_BYTES,
   IPV4_MIN_HEADER_BYTES,
   IPV4_OFF_DESTINATION,
+  IPV4_OFF_ID,
   IPV4_OFF_SOURCE,
   IPV4_OFF_TOS,
   IPV4_OFF_TTL,
@@ -90,6 +97,8 @@ export class Coalescer {
   /** Packets between two `clear`s. */
   readonly capacity: number;
   readonly #view: Uint8Array;
+  /** The same bytes, for reading four of them in one go, at any alignment. */
+  readonly #words: DataView;
   readonly #sum: SumBytes;
   readonly #udp: boolean;
   #overlayMtu = IPV4_MAX_PACKET_BYTES;
@@ -101,6 +110,8 @@ export class Coalescer {
   readonly #nextPacket: Int32Array;
 
   #runCount = 0;
+  /** The run that the last packet began or continued. */
+  #latest = NO_RUN;
   /** Packets of run r as they were on the wire: the segments of a superpacket that came whole count. */
   readonly runPackets: Int32Array;
   readonly #open: Uint8Array;
@@ -142,7 +153,9 @@ export class Coalescer {
     udp: boolean,
     sum: SumBytes = (offset, length, initial) => sumBytes(memory.bytes, offset, length, initial),
   ) {
-    this.#view = memory.bytes;
+    const { bytes } = memory;
+    this.#view = bytes;
+    this.#words = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.capacity = capacity;
     this.#vnet = new Int32Array(capacity);
     this.#vnetBlobs = memory.allocate(capacity * VNET_BLOB_BYTES, VNET_BLOB_BYTES);
@@ -178,6 +191,11 @@ export class Coalescer {
     return this.#runCount;
   }
 
+  /** Whether the last packet's run may go on: `addNext` is worth a try. */
+  get growing(): boolean {
+    return this.#latest !== NO_RUN && this.#open[this.#latest] === 1;
+  }
+
   setOverlayMtu(bytes: number): void {
     this.#overlayMtu = bytes;
   }
@@ -185,6 +203,7 @@ export class Coalescer {
   clear(): void {
     this.#packetCount = 0;
     this.#runCount = 0;
+    this.#latest = NO_RUN;
     this.#bucket.fill(NO_RUN);
   }
 
@@ -211,6 +230,77 @@ export class Coalescer {
     }
     // From here on the packet's own run is the flow's newest, and no older one grows any more.
     this.#startRun(bucket, canMerge && this.#canGrow());
+  }
+
+  /**
+   * Takes the packet where it continues the run of the packet before it, and fills all of its `length` bytes. False
+   * where that is not plain to see: the packet was not taken then, and nothing is known of it.
+   */
+  addNext(offset: number, length: number): boolean {
+    if (!this.growing) return false;
+    const run = this.#latest;
+    const headerBytes = this.#headerBytes[run]!;
+    this.#at = offset;
+    this.#length = length;
+    this.#packetIpBytes = IPV4_MIN_HEADER_BYTES;
+    this.#packetHeaderBytes = headerBytes;
+    this.#packetProtocol = this.#protocol[run]!;
+    this.#packetState = CHECKSUM_UNVERIFIED;
+    if (length <= headerBytes || !this.#sizeMatches(run) || !this.#continuesIp(run)) return false;
+    const continues = this.#packetProtocol === PROTOCOL_TCP ? this.#continuesTcp(run) : this.#continuesUdp();
+    if (!continues || !this.#verified(run)) return false;
+    this.#append(run);
+    return true;
+  }
+
+  /** Its IPv4 header and ports are the run's, with the next id and a right checksum. */
+  #continuesIp(run: number): boolean {
+    const words = this.#words;
+    const first = this.#offset[run]!;
+    const packet = this.#at;
+    const lengths = words.getInt32(packet);
+    const firstLengths = words.getInt32(first);
+    const ids = words.getInt32(packet + IPV4_OFF_ID);
+    const firstIds = words.getInt32(first + IPV4_OFF_ID);
+    const ttls = words.getInt32(packet + IPV4_OFF_TTL);
+    const firstTtls = words.getInt32(first + IPV4_OFF_TTL);
+    if (
+      (lengths ^ firstLengths) >>> 16 !== 0 ||
+      (lengths & 0xffff) !== this.#length ||
+      ((ids ^ firstIds) & 0xffff) !== 0 ||
+      (ttls ^ firstTtls) >>> 16 !== 0 ||
+      words.getInt32(packet + IPV4_OFF_SOURCE) !== words.getInt32(first + IPV4_OFF_SOURCE) ||
+      words.getInt32(packet + IPV4_OFF_DESTINATION) !== words.getInt32(first + IPV4_OFF_DESTINATION) ||
+      words.getInt32(packet + IPV4_MIN_HEADER_BYTES) !== this.#ports[run]
+    )
+      return false;
+    // The first one's checksum is right; this one's is, where what differs between them adds up to the same.
+    const sum = fold((lengths & 0xffff) + (ids >>> 16) + (ttls & 0xffff));
+    const firstSum = fold((firstLengths & 0xffff) + (firstIds >>> 16) + (firstTtls & 0xffff));
+    return sum === firstSum && this.#idMatches(run, (ids >>> 16) - (firstIds >>> 16), ids);
+  }
+
+  #continuesTcp(run: number): boolean {
+    const words = this.#words;
+    const first = this.#offset[run]! + IPV4_MIN_HEADER_BYTES;
+    const tcp = this.#at + IPV4_MIN_HEADER_BYTES;
+    const flags = words.getInt32(tcp + TCP_OFF_DATA_OFFSET);
+    const changes = (flags ^ words.getInt32(first + TCP_OFF_DATA_OFFSET)) & TCP_WORD_MASK;
+    if (
+      words.getInt32(tcp + TCP_OFF_SEQUENCE) !== this.#nextSequence[run] ||
+      words.getInt32(tcp + TCP_OFF_ACKNOWLEDGEMENT) !== words.getInt32(first + TCP_OFF_ACKNOWLEDGEMENT) ||
+      ((flags & (TCP_CWR << 16)) | changes) !== 0
+    )
+      return false;
+    const end = this.#packetHeaderBytes - IPV4_MIN_HEADER_BYTES;
+    for (let i = TCP_MIN_HEADER_BYTES; i < end; i += 4)
+      if (words.getInt32(first + i) !== words.getInt32(tcp + i)) return false;
+    return true;
+  }
+
+  #continuesUdp(): boolean {
+    const word = this.#words.getInt32(this.#at + IPV4_MIN_HEADER_BYTES + UDP_OFF_LENGTH);
+    return word >>> 16 === this.#length - IPV4_MIN_HEADER_BYTES && (word & 0xffff) !== 0;
   }
 
   /** Reads where the headers end, and the ports; false where the packet is of no flow that has any. */
@@ -240,10 +330,10 @@ export class Coalescer {
   }
 
   #pseudoSum(offset: number, protocol: number, transportBytes: number): number {
-    const view = this.#view;
+    const words = this.#words;
     return pseudoHeaderSum(
-      readI32(view, offset + IPV4_OFF_SOURCE),
-      readI32(view, offset + IPV4_OFF_DESTINATION),
+      words.getInt32(offset + IPV4_OFF_SOURCE),
+      words.getInt32(offset + IPV4_OFF_DESTINATION),
       protocol,
       transportBytes,
     );
@@ -330,11 +420,13 @@ export class Coalescer {
       ipv4Fragment(view, first) !== fragment
     )
       return false;
-    const idStep = (ipv4Id(view, packet) - ipv4Id(view, first)) & 0xffff;
+    return this.#idMatches(run, ipv4Id(view, packet) - ipv4Id(view, first), fragment);
+  }
+
+  #idMatches(run: number, difference: number, fragment: number): boolean {
+    const idStep = difference & 0xffff;
     const packets = this.runPackets[run]!;
-    if (packets === 1) {
-      this.#constantId[run] = idStep === 0 && (fragment & IPV4_DF) !== 0 ? 1 : 0;
-    }
+    if (packets === 1) this.#constantId[run] = idStep === 0 && (fragment & IPV4_DF) !== 0 ? 1 : 0;
     return idStep === (this.#constantId[run] === 1 ? 0 : packets);
   }
 
@@ -387,6 +479,7 @@ export class Coalescer {
   }
 
   #append(run: number): void {
+    this.#latest = run;
     const packet = this.#addPacket();
     const payloadBytes = this.#payloadBytes[packet]!;
     this.#nextPacket[this.#lastPacket[run]!] = packet;
@@ -408,6 +501,7 @@ export class Coalescer {
     const view = this.#view;
     const packet = this.#addPacket();
     const run = this.#runCount++;
+    this.#latest = run;
     this.#open[run] = open ? 1 : 0;
     this.#offset[run] = this.#at;
     this.#vnet[run] = this.#headroom

@@ -9,7 +9,8 @@
  *   3. decapsulation is in place: the inner packet stays, and a virtio-net header is written right before it,
  *      over the end of the outer header; ECN goes from outer to inner (RFC 6040);
  *   4. packets of one flow become one superpacket by the kernel's own rules (coalescing.ts), so that a stream
- *      costs one write for many packets;
+ *      costs one write for many packets. A packet that came as the one before it did, and continues that one's run,
+ *      is joined to it without 2 and 3: what they ask has the same answer;
  *   5. `#flush` writes each run to the TUN, and counts what the device took and what it refused.
  *
  * What kernel offloads leave is handled, not assumed away. A peer on veth, or GRO on our NIC, hands us packets
@@ -30,12 +31,17 @@ import {
 } from '../fib/source-table.ts';
 import { OVERHEAD_BYTES } from '../ip/mtu.ts';
 import { readI32 } from '../wire/bytes.ts';
-import { isPartial, pseudoHeaderSum } from '../wire/checksum.ts';
+import { fold, isPartial, pseudoHeaderSum } from '../wire/checksum.ts';
 import {
   checkIpv4,
+  IPV4_FRAGMENT_OFFSET_MASK,
+  IPV4_MF,
+  IPV4_MIN_HEADER_BYTES,
   IPV4_NOT_VERSION_4,
   IPV4_OFF_DESTINATION,
+  IPV4_OFF_ID,
   IPV4_OFF_SOURCE,
+  IPV4_OFF_TTL,
   IPV4_OK,
   ipv4HeaderBytes,
   ipv4IsFragment,
@@ -84,6 +90,7 @@ import type { SumBytes } from './segmentation.ts';
 const FORWARDED = -1;
 /** Packets that may wait to be coalesced: several slots' worth of datagrams. */
 const COALESCED_PACKETS = 512;
+const VERSION_4_WITHOUT_OPTIONS = 0x45;
 /** Segment size for a sender whose path MTU nobody configured: every link of today carries it. */
 const DEFAULT_UNDERLAY_MTU = 1400;
 
@@ -103,6 +110,7 @@ export interface InboundParts {
 
 export class Inbound {
   readonly #bytes: Uint8Array;
+  readonly #words: DataView;
   readonly #source: PacketSource;
   readonly #datagrams: PacketSource | undefined;
   readonly #sink: PacketSink;
@@ -115,12 +123,20 @@ export class Inbound {
   /** Peer of the packet in hand, and how many packets on the wire it stands for. */
   #slot = NO_PEER;
   #segments = 1;
+  /** Its outer header. */
+  #outerSource = 0;
+  #outerDestination = 0;
+  #outerTos = 0;
+  /** Whether the packet before was forwarded, so that the next one may be joined to it. */
+  #forwarded = false;
   /** Of the packet in hand: what its transport put before it, and whether the bytes before it are free. */
   #overheadBytes: number = OVERHEAD_BYTES.ipip;
   #headroom = true;
 
   constructor(parts: InboundParts) {
-    this.#bytes = parts.memory.bytes;
+    const { bytes } = parts.memory;
+    this.#bytes = bytes;
+    this.#words = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.#source = parts.source;
     this.#datagrams = parts.datagrams;
     this.#sink = parts.sink;
@@ -139,12 +155,8 @@ export class Inbound {
     const count = this.#source.receive();
     if (count === 0) return 0;
     this.#counters.add(IN_BATCHES, 1);
-    for (let i = 0; i < count; i++) {
-      const reason = this.#decide(batch.offset[i]!, batch.length[i]!);
-      this.#counters.add(IN_PACKETS, this.#segments);
-      if (reason !== FORWARDED) this.#drop(reason);
-      if (this.#coalescer.packetCount === this.#coalescer.capacity) this.#flush();
-    }
+    this.#forwarded = false;
+    for (let i = 0; i < count; i++) this.#takePacket(batch.offset[i]!, batch.length[i]!);
     this.#flush();
     return count;
   }
@@ -155,68 +167,127 @@ export class Inbound {
     const count = this.#datagrams.receive();
     if (count === 0) return 0;
     this.#counters.add(IN_BATCHES, 1);
-    for (let i = 0; i < count; i++) this.#slotOfDatagrams(i);
+    this.#forwarded = false;
+    for (let i = 0; i < count; i++) this.#takeSlotOfDatagrams(i);
     this.#flush();
     return count;
   }
 
-  #slotOfDatagrams(i: number): void {
+  #takePacket(outer: number, length: number): void {
+    this.#segments = 1;
+    this.#counters.add(IN_BYTES, length);
+    if (this.#joinsPacket(outer, length)) this.#counters.add(IN_PACKETS, 1);
+    else this.#settle(this.#decide(outer, length));
+    if (this.#coalescer.packetCount === this.#coalescer.capacity) this.#flush();
+  }
+
+  #takeSlotOfDatagrams(i: number): void {
     const { batch } = this.#datagrams!;
+    const offset = batch.offset[i]!;
     const length = batch.length[i]!;
     const segmentBytes = batch.segmentBytes[i]! || length;
-    const overhead = OVERHEAD_BYTES.udp;
+    const source = batch.sender[i]! | 0;
+    const destination = batch.destination[i]! | 0;
+    const tos = batch.tos[i]!;
     if (segmentBytes < length) this.#counters.add(IN_SUPERPACKETS, 1);
     // An empty datagram is a packet, too.
     for (let at = 0; at < length || at === 0; at += segmentBytes || 1) {
       const bytes = Math.min(segmentBytes, length - at);
       this.#segments = 1;
-      this.#counters.add(IN_BYTES, bytes + overhead);
-      const reason = this.#decideDatagram(i, at, bytes);
-      this.#counters.add(IN_PACKETS, this.#segments);
-      if (reason !== FORWARDED) this.#drop(reason);
+      this.#counters.add(IN_BYTES, bytes + OVERHEAD_BYTES.udp);
+      if (this.#cameAlike(source, destination, tos) && this.#coalescer.addNext(offset + at, bytes))
+        this.#counters.add(IN_PACKETS, 1);
+      else {
+        this.#headroom = at === 0;
+        this.#setOuter(source, destination, tos);
+        this.#settle(this.#decideDatagram(offset + at, bytes));
+      }
       if (this.#coalescer.packetCount === this.#coalescer.capacity) this.#flush();
     }
   }
 
-  #decideDatagram(i: number, at: number, bytes: number): number {
-    const { batch } = this.#datagrams!;
-    const sender = batch.sender[i]! | 0;
+  /** Whether an outer packet continues the run of the packet before it, and was joined to it. */
+  #joinsPacket(outer: number, length: number): boolean {
+    if (!this.#coalescer.growing || length < 2 * IPV4_MIN_HEADER_BYTES) return false;
+    const words = this.#words;
+    const start = words.getInt32(outer);
+    const ids = words.getInt32(outer + IPV4_OFF_ID);
+    const ttls = words.getInt32(outer + IPV4_OFF_TTL);
+    const source = words.getInt32(outer + IPV4_OFF_SOURCE);
+    const destination = words.getInt32(outer + IPV4_OFF_DESTINATION);
+    const outerBytes = start & 0xffff;
+    if (
+      start >>> 24 !== VERSION_4_WITHOUT_OPTIONS ||
+      outerBytes > length ||
+      (ids & (IPV4_MF | IPV4_FRAGMENT_OFFSET_MASK)) !== 0 ||
+      ((ttls >>> 16) & 0xff) !== PROTOCOL_IPIP ||
+      !this.#cameAlike(source, destination, (start >>> 16) & 0xff)
+    )
+      return false;
+    const sum =
+      foldedSum(start) + foldedSum(ids) + foldedSum(ttls) + foldedSum(source) + foldedSum(destination);
+    if (fold(sum) !== 0xffff) return false;
+    return this.#coalescer.addNext(outer + IPV4_MIN_HEADER_BYTES, outerBytes - IPV4_MIN_HEADER_BYTES);
+  }
+
+  /** Whether the packet before was forwarded, and from and to these addresses, with this outer TOS. */
+  #cameAlike(source: number, destination: number, tos: number): boolean {
+    return (
+      this.#forwarded &&
+      source === this.#outerSource &&
+      destination === this.#outerDestination &&
+      tos === this.#outerTos
+    );
+  }
+
+  #setOuter(source: number, destination: number, tos: number): void {
+    this.#outerSource = source;
+    this.#outerDestination = destination;
+    this.#outerTos = tos;
+  }
+
+  #settle(reason: number): void {
+    this.#counters.add(IN_PACKETS, this.#segments);
+    this.#forwarded = reason === FORWARDED;
+    if (reason !== FORWARDED) this.#drop(reason);
+  }
+
+  #decideDatagram(at: number, bytes: number): number {
     this.#slot = NO_PEER;
-    if (!this.#table.local.accepts(batch.destination[i]! | 0)) return INBOUND_OUTER_NOT_FOR_US;
-    this.#slot = this.#table.peers.slotOf(sender);
+    if (!this.#table.local.accepts(this.#outerDestination)) return INBOUND_OUTER_NOT_FOR_US;
+    this.#slot = this.#table.peers.slotOf(this.#outerSource);
     this.#overheadBytes = OVERHEAD_BYTES.udp;
-    this.#headroom = at === 0;
-    return this.#decapsulate(batch.offset[i]! + at, bytes, sender, batch.tos[i]!);
+    return this.#decapsulate(at, bytes);
   }
 
   /** Returns FORWARDED or a drop reason. */
   #decide(outer: number, length: number): number {
     const view = this.#bytes;
     this.#slot = NO_PEER;
-    this.#segments = 1;
-    this.#counters.add(IN_BYTES, length);
     if (checkIpv4(view, outer, length) !== IPV4_OK) return INBOUND_OUTER_MALFORMED;
     if (ipv4Protocol(view, outer) !== PROTOCOL_IPIP || ipv4IsFragment(view, outer))
       return INBOUND_OUTER_MALFORMED;
-    if (!this.#table.local.accepts(readI32(view, outer + IPV4_OFF_DESTINATION)))
-      return INBOUND_OUTER_NOT_FOR_US;
-    this.#slot = this.#table.peers.slotOf(readI32(view, outer + IPV4_OFF_SOURCE));
+    this.#setOuter(
+      readI32(view, outer + IPV4_OFF_SOURCE),
+      readI32(view, outer + IPV4_OFF_DESTINATION),
+      ipv4Tos(view, outer),
+    );
+    if (!this.#table.local.accepts(this.#outerDestination)) return INBOUND_OUTER_NOT_FOR_US;
+    this.#slot = this.#table.peers.slotOf(this.#outerSource);
     const outerHeaderBytes = ipv4HeaderBytes(view, outer);
-    const inner = outer + outerHeaderBytes;
-    // What follows the outer packet's own length is padding of a short Ethernet frame.
-    const innerRoom = ipv4TotalLength(view, outer) - outerHeaderBytes;
     this.#overheadBytes = OVERHEAD_BYTES.ipip;
     this.#headroom = true;
-    return this.#decapsulate(inner, innerRoom, readI32(view, outer + IPV4_OFF_SOURCE), ipv4Tos(view, outer));
+    // What follows the outer packet's own length is padding of a short Ethernet frame.
+    return this.#decapsulate(outer + outerHeaderBytes, ipv4TotalLength(view, outer) - outerHeaderBytes);
   }
 
   /** What both transports check of the inner packet, which has `innerRoom` bytes. */
-  #decapsulate(inner: number, innerRoom: number, outerSource: number, outerTos: number): number {
+  #decapsulate(inner: number, innerRoom: number): number {
     const view = this.#bytes;
     const check = checkIpv4(view, inner, innerRoom);
     if (check !== IPV4_OK)
       return check === IPV4_NOT_VERSION_4 ? INBOUND_INNER_NOT_IPV4 : INBOUND_INNER_MALFORMED;
-    const refused = this.#checkSource(outerSource, readI32(view, inner + IPV4_OFF_SOURCE));
+    const refused = this.#checkSource(readI32(view, inner + IPV4_OFF_SOURCE));
     if (refused !== FORWARDED) return refused;
     // Loop guard: a tunnel in the tunnel that ends here would come out of our own device again.
     if (
@@ -225,14 +296,14 @@ export class Inbound {
     )
       return INBOUND_LOOP_NESTED;
     const tos = ipv4Tos(view, inner);
-    const newTos = decapsulatedTos(tos, outerTos);
+    const newTos = decapsulatedTos(tos, this.#outerTos);
     if (newTos === ECN_DROP) return INBOUND_ECN_CONGESTION;
     if (newTos !== tos) setIpv4Tos(view, inner, newTos);
     return this.#deliver(inner);
   }
 
-  #checkSource(outerSource: number, innerSource: number): number {
-    const verdict = this.#table.check(outerSource, this.#slot, innerSource);
+  #checkSource(innerSource: number): number {
+    const verdict = this.#table.check(this.#outerSource, this.#slot, innerSource);
     if (verdict === SOURCE_ACCEPTED) return FORWARDED;
     if (verdict === SOURCE_INNER_LOCAL) return INBOUND_INNER_SOURCE_LOCAL;
     if (verdict === SOURCE_INNER_FOREIGN) return INBOUND_INNER_SOURCE_FOREIGN;
@@ -323,4 +394,9 @@ export class Inbound {
     )
       this.#counters.addPeer(slot, PEER_EXTRA, this.#segments);
   }
+}
+
+/** The two halves of a 32-bit word added, for a checksum. */
+function foldedSum(word: number): number {
+  return (word >>> 16) + (word & 0xffff);
 }

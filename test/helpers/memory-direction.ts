@@ -9,7 +9,13 @@ import { IcmpListener } from '../../src/dataplane/icmp-listener.ts';
 import { Inbound } from '../../src/dataplane/inbound.ts';
 import { Outbound } from '../../src/dataplane/outbound.ts';
 import { PathState } from '../../src/dataplane/path-state.ts';
-import { PacketBatch, PieceBatch } from '../../src/dataplane/ports.ts';
+import {
+  PacketBatch,
+  type PacketMemory,
+  type PacketSource,
+  PieceBatch,
+  SLOT_BYTES,
+} from '../../src/dataplane/ports.ts';
 import { UnroutedHold } from '../../src/dataplane/unrouted-hold.ts';
 import type { ForwardingConfig } from '../../src/fib/forwarding-config.ts';
 import { ForwardingTable } from '../../src/fib/forwarding-table.ts';
@@ -55,9 +61,9 @@ export function fromTun(packet: Uint8Array, vnet: readonly number[] = []): Uint8
   return bytes;
 }
 
-function parts(direction: Direction, packets = 8) {
-  const memory = new PlainMemory(4 << 20);
-  const source = new MemorySource(memory, new PacketBatch(memory, packets));
+function parts(direction: Direction, packets = 8, slotBytes = SLOT_BYTES) {
+  const memory = new PlainMemory((2 << 20) + packets * 2 * slotBytes);
+  const source = new MemorySource(memory, new PacketBatch(memory, packets, slotBytes));
   const sink = new MemorySink(memory, new PieceBatch(64, 128));
   const counters = new Counters(direction, createCounterMemory());
   return {
@@ -132,16 +138,77 @@ export function makeOutbound(config: ForwardingConfig = CONFIG, unrouted: 'drop'
   };
 }
 
-export function makeInbound(config: ForwardingConfig = CONFIG) {
-  const p = parts('inbound');
+/** A datagram as it arrives: what the socket tells of its outer header, and the inner packet. */
+export interface Datagram {
+  readonly bytes: Uint8Array;
+  readonly sender: number;
+  readonly destination: number;
+  readonly tos: number;
+}
+
+/** Datagrams of one way and size lie in one slot, the last of which may be shorter (UDP_GRO). */
+class DatagramSlots implements PacketSource {
+  readonly batch: PacketBatch;
+  readonly #memory: PacketMemory;
+
+  constructor(memory: PacketMemory, slots: number, slotBytes: number) {
+    this.#memory = memory;
+    this.batch = new PacketBatch(memory, slots, slotBytes);
+  }
+
+  fill(datagrams: readonly Datagram[], mostInSlot: number): void {
+    const { batch } = this;
+    let inSlot = 0;
+    for (const { bytes, ...way } of datagrams) {
+      const last = batch.count - 1;
+      const size = batch.segmentBytes[last] ?? 0;
+      const alike =
+        batch.sender[last] === way.sender &&
+        batch.destination[last] === way.destination &&
+        batch.tos[last] === way.tos;
+      if (
+        last >= 0 &&
+        alike &&
+        inSlot < mostInSlot &&
+        bytes.length <= size &&
+        batch.length[last] === inSlot * size
+      ) {
+        this.#memory.bytes.set(bytes, batch.offset[last]! + batch.length[last]!);
+        batch.length[last]! += bytes.length;
+        inSlot += 1;
+        continue;
+      }
+      const slot = batch.count++;
+      this.#memory.bytes.set(bytes, batch.offset[slot]!);
+      batch.length[slot] = bytes.length;
+      batch.segmentBytes[slot] = bytes.length;
+      [batch.sender[slot], batch.destination[slot], batch.tos[slot]] = [way.sender, way.destination, way.tos];
+      inSlot = 1;
+    }
+  }
+
+  receive(): number {
+    return this.batch.count;
+  }
+}
+
+export function makeInbound(config: ForwardingConfig = CONFIG, slots = 8, slotBytes = SLOT_BYTES) {
+  const p = parts('inbound', slots, slotBytes);
   const table = new SourceTable(() => p.time.now);
   table.peers.onAssign = (slot, address) => p.counters.assignPeer(slot, address);
   table.replace(config);
-  const inbound = new Inbound({ ...p, table, udpSuperpackets: true });
+  const datagrams = new DatagramSlots(p.memory, slots, slotBytes);
+  const inbound = new Inbound({ ...p, datagrams, table, udpSuperpackets: true });
   return {
     ...p,
     table,
     inbound,
+    /** Runs these datagrams through in one batch. */
+    receiveDatagrams(packets: readonly Datagram[], mostInSlot: number): void {
+      datagrams.fill(packets, mostInSlot);
+      inbound.stepDatagrams();
+      datagrams.batch.count = 0;
+    },
     /** What the TUN is given for these packets: virtio-net header and inner packet apart. */
     receive(...packets: Uint8Array[]) {
       for (const packet of packets) p.source.push(packet);

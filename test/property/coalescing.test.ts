@@ -3,9 +3,8 @@ import { expect, test } from 'vitest';
 import { CHECKSUM_UNVERIFIED, Coalescer } from '../../src/dataplane/coalescing.ts';
 import { PieceBatch } from '../../src/dataplane/ports.ts';
 import { PlainMemory } from '../../src/io/memory-links.ts';
-import { completeChecksum } from '../../src/wire/checksum.ts';
-import { writeIpv4Checksum } from '../../src/wire/ipv4.ts';
-import { icmpPacket, ipv4Packet, tcpPacket, udpPacket } from '../helpers/packets.ts';
+import { expand, trains, withoutVoidId } from '../helpers/packet-trains.ts';
+import { ipv4Packet, tcpPacket } from '../helpers/packets.ts';
 import { slowCoalesce } from '../helpers/slow-coalescing.ts';
 import { slowSegments } from '../helpers/slow-segmentation.ts';
 import { tcpSuperpacket, udpSuperpacket } from '../helpers/superpackets.ts';
@@ -19,10 +18,14 @@ interface Coalesced {
   readonly packetsInWrite: number[];
 }
 
-/** The same whether packets have room before them or lie one behind the other, as datagrams that came as one do. */
+/**
+ * The same whether packets have room before them or lie one behind the other, as datagrams that came as one do,
+ * and whether each is first asked if it plainly continues the one before.
+ */
 function coalesce(packets: readonly Uint8Array[], options = OPTIONS): Coalesced {
-  const apart = coalesceLaid(packets, options, HEADROOM);
-  expect(coalesceLaid(packets, options, 0)).toEqual(apart);
+  const apart = coalesceLaid(packets, options, HEADROOM, 'add');
+  expect(coalesceLaid(packets, options, 0, 'add')).toEqual(apart);
+  expect(coalesceLaid(packets, options, 0, 'addNext or add')).toEqual(apart);
   return apart;
 }
 
@@ -30,6 +33,7 @@ function coalesceLaid(
   packets: readonly Uint8Array[],
   options: typeof OPTIONS,
   roomBetween: number,
+  how: 'add' | 'addNext or add',
 ): Coalesced {
   const bytes = packets.reduce((sum, packet) => sum + packet.length + HEADROOM + 1, 16 * packets.length);
   const memory = new PlainMemory(HEADROOM + 16 + bytes);
@@ -40,7 +44,8 @@ function coalesceLaid(
   let at = memory.allocate(0) + HEADROOM;
   for (const [i, packet] of packets.entries()) {
     view.set(packet, at);
-    coalescer.add(at, packet.length, CHECKSUM_UNVERIFIED, i === 0 || roomBetween > 0);
+    if (how === 'add' || !coalescer.addNext(at, packet.length))
+      coalescer.add(at, packet.length, CHECKSUM_UNVERIFIED, i === 0 || roomBetween > 0);
     at += packet.length + (roomBetween > 0 ? roomBetween + (packet.length & 1) : 0);
   }
   const batch = new PieceBatch(packets.length, 2 * packets.length);
@@ -53,132 +58,6 @@ function coalesceLaid(
   });
   return { writes, packetsInWrite: [...coalescer.runPackets.subarray(0, coalescer.runCount)] };
 }
-
-/** What a kernel makes of one write when it sends it on: the packets that it stands for. */
-function expand(write: Uint8Array): Uint8Array[] {
-  const gsoType = write[1]!;
-  const packet = write.slice(10);
-  if (gsoType !== 0) return slowSegments(packet, write[4]! + write[5]! * 256);
-  if (write[0] === 1) {
-    const start = write[6]! + write[7]! * 256;
-    completeChecksum(packet, start, write[8]!, packet.length);
-  }
-  return [packet];
-}
-
-/** With DF set an id means nothing (RFC 6864), and runs of constant ids come out counting. */
-function withoutVoidId(packet: Uint8Array): Uint8Array {
-  if ((packet[6]! & 0x40) === 0) return packet;
-  const copy = packet.with(4, 0).with(5, 0);
-  writeIpv4Checksum(copy, 0);
-  return copy;
-}
-
-const FLOWS = [
-  { source: 0xc0a80c01, sourcePort: 40_000 },
-  { source: 0xc0a80c01, sourcePort: 40_001 },
-  { source: 0x0c01c0a8, sourcePort: 40_000 },
-];
-
-/** One step of a train: which flow, and what is odd about this packet (mostly nothing). */
-const step = fc.record({
-  flow: fc.nat(FLOWS.length - 1),
-  protocol: fc.constantFrom<('tcp' | 'udp')[]>('tcp', 'tcp', 'tcp', 'udp'),
-  bytes: fc.constantFrom(11, 11, 11, 11, 11, 11, 10, 3, 12, 1, 0),
-  seed: fc.integer({ min: 0, max: 255 }),
-  odd: fc.constantFrom(
-    ...new Array(24).fill('nothing'),
-    ...[
-      'gap',
-      'again',
-      'PSH',
-      'FIN',
-      'SYN',
-      'RST',
-      'URG',
-      'CWR',
-      'ECE',
-      'tos',
-      'ttl',
-      'no DF',
-      'id',
-      'options',
-    ],
-    ...[
-      'window',
-      'ack',
-      'corrupt',
-      'partial',
-      'partial',
-      'fragment',
-      'IP options',
-      'ICMP',
-      'reserved',
-      'jumbo',
-    ],
-    ...['constant id', 'no checksum', 'udp length'],
-  ) as fc.Arbitrary<string>,
-});
-
-type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
-
-const FLAGS: Readonly<Record<string, number>> = {
-  PSH: 8,
-  FIN: 1,
-  SYN: 2,
-  RST: 4,
-  URG: 32,
-  CWR: 128,
-  ECE: 64,
-};
-
-/** A train of packets, each continuing its flow where the last one of it ended. */
-function train(steps: readonly Step[], constantIds: boolean): Uint8Array[] {
-  const sequences = [0xffff_fff0, 5, 1000];
-  const ids = [0xfffe, 7, 100];
-  return steps.map(({ flow, protocol, bytes, seed, odd }) => {
-    const length = odd === 'jumbo' ? 2000 : bytes;
-    const payload = Array.from({ length }, (_, i) => (seed + i) & 255);
-    if (odd === 'gap') sequences[flow]! += 5;
-    if (odd === 'again') sequences[flow] = Math.max(0, sequences[flow]! - length);
-    if (!constantIds && odd !== 'constant id') ids[flow]! += odd === 'id' ? 3 : 1;
-    const common = {
-      ...FLOWS[flow]!,
-      id: ids[flow]! % 65_536,
-      tos: odd === 'tos' ? 3 : 2,
-      ttl: odd === 'ttl' ? 62 : 63,
-      fragment: odd === 'no DF' ? 0 : odd === 'reserved' ? 0xc000 : odd === 'fragment' ? 0x2000 : 0x4000,
-      options: odd === 'IP options' ? [1, 1, 1, 0] : [],
-    };
-    if (odd === 'ICMP') return icmpPacket(8, 0, seed, payload, common);
-    const complete = odd !== 'partial' && odd !== 'jumbo';
-    let packet: Uint8Array;
-    if (protocol === 'udp') packet = udpPacket(payload, common, complete);
-    else {
-      packet = tcpPacket(
-        payload,
-        {
-          ...common,
-          sequence: sequences[flow]! % 2 ** 32,
-          acknowledgement: odd === 'ack' ? 78 : 77,
-          window: odd === 'window' ? 511 : 512,
-          flags: 0x10 | (FLAGS[odd] ?? 0),
-          tcpOptions: [1, 1, 8, 10, 0, 0, 0, odd === 'options' ? 2 : 1, 0, 0, 0, 9],
-        },
-        complete,
-      );
-      sequences[flow]! += length;
-    }
-    if (odd === 'corrupt') packet[packet.length - 1]! ^= 0x40;
-    if (odd === 'no checksum' && protocol === 'udp') packet.fill(0, 26, 28);
-    if (odd === 'udp length' && protocol === 'udp') packet[25]! ^= 1;
-    return packet;
-  });
-}
-
-const trains = fc
-  .tuple(fc.array(step, { minLength: 1, maxLength: 40 }), fc.boolean())
-  .map(([steps, constantIds]) => train(steps, constantIds));
 
 test('the writes are those of the slow twin, byte for byte', () => {
   fc.assert(
@@ -270,4 +149,31 @@ test('a fragment of a flow does not disturb it', () => {
   const [a, b] = slowSegments(tcpPacket(new Array(20).fill(1), {}, false), 10);
   const { packetsInWrite } = coalesce([a!, ipv4Packet(6, [1, 2, 3], { fragment: 3 }), b!]);
   expect(packetsInWrite).toEqual([2, 1]);
+});
+
+test('addNext takes a stream but for its first packet, and nothing whose headers are not whole and right', () => {
+  const segments = slowSegments(tcpPacket(new Array(5000).fill(1), { flags: 0x18 }, false), 1000);
+  const memory = new PlainMemory(1 << 16);
+  const at = memory.allocate(4096) + HEADROOM;
+  const next = memory.allocate(4096) + HEADROOM;
+  const coalescer = new Coalescer(memory, 8, true);
+  const takes = (change: (packet: Uint8Array) => void, length = segments[1]!.length) => {
+    coalescer.clear();
+    memory.bytes.set(segments[0]!, at);
+    coalescer.add(at, segments[0]!.length, CHECKSUM_UNVERIFIED);
+    memory.bytes.set(segments[1]!, next);
+    change(memory.bytes.subarray(next, next + segments[1]!.length));
+    return coalescer.addNext(next, length);
+  };
+  expect(takes(() => {})).toBe(true);
+  // Any change of any bit of the headers or the payload, and any other length.
+  for (let bit = 0; bit < 60 * 8; bit++)
+    expect([
+      bit,
+      takes((packet) => {
+        packet[bit >>> 3]! ^= 1 << (bit & 7);
+      }),
+    ]).toEqual([bit, false]);
+  for (const length of [0, 20, 39, 40, 41, segments[1]!.length - 1, segments[1]!.length + 1])
+    expect([length, takes(() => {}, length)]).toEqual([length, false]);
 });
