@@ -7,7 +7,7 @@
  * lets through. bringUp (up.ts), step by step:
  *   1. write the lab's record (record.ts), so that `down` knows what is ours whatever happens from here;
  *   2. realise the network, start the members where the datastore is etcd (etcd.ts, management.ts), and apply the
- *      topology's manifests to the lab's own datastore;
+ *      topology's manifests to the lab's own datastore, again where it was emptied meanwhile (emptied.ts);
  *   3. start one real `tortie node run` per node in its namespace (agents.ts) and wait until they serve;
  *   4. attach the workloads by the real `tortie workload attach` (workloads.ts), write the names that resolve
  *      inside, and wait until all of it is in force on every node.

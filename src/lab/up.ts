@@ -6,6 +6,7 @@ import { FailedError } from '../base/errors.ts';
 import { formatPrefix, type Prefix, parsePrefix } from '../ip/prefix.ts';
 import { openDatastore } from '../store/open.ts';
 import { type AgentSetting, nodeEnvironment, startAgents, waitForAgents, waitForRevision } from './agents.ts';
+import { endAgents, findLosses } from './emptied.ts';
 import { startMembers, waitForMembers } from './etcd.ts';
 import { fabricName } from './fabric.ts';
 import type { LabContext } from './lab.ts';
@@ -70,7 +71,9 @@ async function makeNetwork(
   const [made, members] = await Promise.all([
     network,
     datastore,
-    datastore.then(() => applyManifests(loaded, setting, context)),
+    datastore
+      .then(() => mendDatastore(record, setting, context))
+      .then(() => applyManifests(loaded, setting, context)),
   ]);
   writeHostsFiles(topology, plan, new Map());
   context.progress(
@@ -97,6 +100,21 @@ async function startDatastore(
   const started = await startMembers(setting, clock);
   await waitForMembers(setting, clock);
   return started;
+}
+
+/** A lab that was up before, and whose datastore lost what it is made of, gets that back. */
+async function mendDatastore(record: LabRecord, setting: AgentSetting, context: LabContext): Promise<void> {
+  if (!record.manifestsApplied) return; // it never was up
+  const { emptied, nodes } = await findLosses(setting);
+  if (nodes.length === 0) return;
+  await endAgents(setting, nodes, context.clock);
+  if (emptied)
+    writeRecord(context.labsDirectory, setting.topology.name, { ...record, manifestsApplied: false });
+  context.progress(
+    emptied
+      ? 'datastore: it was emptied; the manifests are applied again, and all agents start anew'
+      : `datastore: it has no ${nodes.join(', ')}; ${nodes.length === 1 ? 'its agent starts' : 'their agents start'} anew`,
+  );
 }
 
 function managementOf({ management }: LabRecord): Prefix | null {

@@ -54,12 +54,17 @@ export function renderVerify(topology: Topology, result: VerifyResult): string {
 }
 
 function judgement(pair: VerifyPair): string {
+  if (pair.fromAddress === null || pair.toAddress === null) return 'NO ADDRESS';
   return pair.expected === pair.observed ? 'ok' : 'DIFFERS';
 }
 
 /** Workloads of the topology that the datastore does not know, as after it was emptied. */
 function withoutAddress(result: VerifyResult): string[] {
-  return [...new Set(result.pairs.filter((pair) => pair.toAddress === null).map(({ to }) => to))];
+  const names = result.pairs.flatMap(({ from, fromAddress, to, toAddress }) => [
+    ...(fromAddress === null ? [from] : []),
+    ...(toAddress === null ? [to] : []),
+  ]);
+  return [...new Set(names)].sort();
 }
 
 function summary(result: VerifyResult): string {
@@ -68,8 +73,8 @@ function summary(result: VerifyResult): string {
   for (const { observed } of result.pairs) counts.set(observed, (counts.get(observed) ?? 0) + 1);
   const forms = [...counts].map(([form, count]) => `${count} ${form}`).join(', ');
   const unknown = withoutAddress(result);
-  if (result.ok && unknown.length)
-    return `${result.lab}: all ${result.pairs.length} pairs are as the resources demand: ${forms}; but the datastore holds no address of ${unknown.join(', ')}, so nothing may arrive there (a lab whose datastore was emptied is made anew: 'tortie lab down', then 'up')`;
+  if (unknown.length > 0)
+    return `${result.lab}: the datastore holds no address of ${unknown.join(', ')}, so nothing can be sent there ('tortie lab up' attaches workloads again, also after the datastore was emptied); of ${result.pairs.length} pairs: ${forms}`;
   return result.ok
     ? `${result.lab}: all ${result.pairs.length} pairs are as the resources demand: ${forms}`
     : `${result.lab}: not as the resources demand; of ${result.pairs.length} pairs ${differing} differ (${forms})`;

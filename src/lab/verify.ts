@@ -258,7 +258,8 @@ function judgePair(
   const answeredAsDemanded = received === (pair.answered ? forms.length : 0);
   return {
     row,
-    agrees: row.expected === row.observed && answeredAsDemanded,
+    // Where a workload of the lab has no address nothing could be sent, so nothing was verified.
+    agrees: observed !== null && row.expected === row.observed && answeredAsDemanded,
     sample: observed?.sample ?? null,
   };
 }
@@ -273,6 +274,6 @@ function judgeNat(nat: ExpectedNat, observed: ObservedFlow | null): { row: Verif
   };
   return {
     row,
-    agrees: row.expectedSource === row.observedSource && row.reachable === nat.answered,
+    agrees: observed !== null && row.expectedSource === row.observedSource && row.reachable === nat.answered,
   };
 }

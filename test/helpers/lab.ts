@@ -23,7 +23,7 @@ export interface Ran {
   readonly stderr: string;
 }
 
-/** A command that hangs must not hang the tests. */
+/** A command that hangs must not hang the tests; who knows of a longer one says so. */
 const DEADLINE_MS = 90_000;
 
 export function runCommand(
@@ -32,7 +32,7 @@ export function runCommand(
   { input = '', ...options }: SpawnOptions & { input?: string } = {},
 ): Promise<Ran> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { ...options, stdio: 'pipe', timeout: DEADLINE_MS });
+    const child = spawn(program, args, { timeout: DEADLINE_MS, ...options, stdio: 'pipe' });
     let [stdout, stderr] = ['', ''];
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       stdout += text;

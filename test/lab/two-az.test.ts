@@ -1,5 +1,5 @@
 /** Issue by issue, what Calico's page promises: on real packets between real agents, in the lab two-az. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { labUnavailable, TestLab } from '../helpers/lab.ts';
@@ -150,6 +150,25 @@ describe.skipIf(labUnavailable)(`two-az${labUnavailable ? ` (${labUnavailable})`
     const up = await lab.run(['lab', 'up', '--name', lab.name]);
     expect(up.stderr).toContain('7 links (1 new)');
     expect((await lab.verify()).ok).toBe(true);
+  });
+
+  test('a deleted node is registered again by up, and only its agent starts', async () => {
+    await lab.succeed(['delete', 'node', 'node2']);
+    const up = await lab.run(['lab', 'up', '--name', lab.name]);
+    expect(up.stderr).toContain('datastore: it has no node2; its agent starts anew\n');
+    expect(up.stderr).toContain('agents: started node2\n');
+    expect((await lab.verify()).ok).toBe(true);
+  });
+
+  test('a datastore that was emptied: verify fails and names the workloads; up fills it again', async () => {
+    rmSync(`/run/tortie/labs/${lab.name}/datastore/calico`, { recursive: true });
+    const emptied = await lab.run(['lab', 'verify']);
+    expect(emptied.status).toBe(1);
+    expect(emptied.stdout).toContain('the datastore holds no address of w1, w2, w3, w4');
+    const up = await lab.run(['lab', 'up', '--name', lab.name]);
+    expect(up.stderr).toContain('datastore: it was emptied');
+    expect(up.stderr).toContain('agents: started node1, node2, node3, node4\n');
+    expect((await lab.verify()).forms).toEqual(forms('encapsulated', 'encapsulated'));
   });
 
   test('another topology under the same name is refused', async () => {
