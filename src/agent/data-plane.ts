@@ -21,6 +21,8 @@ import { openWakeup, raiseWakeup } from '../io/waiter.ts';
 import { type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
 import type { Applied, PacketThreadOrder, PacketThreadStart } from './data-plane-messages.ts';
 import type { FastPathState } from './fast-path-state.ts';
+import type { SenderMode } from './options.ts';
+import type { SenderState } from './sender-state.ts';
 
 const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
 /** A thread answers within microseconds; one that does not within this is stuck. */
@@ -51,8 +53,10 @@ export interface DataPlane extends ForwardingSink {
   peers(): readonly PeerCounters[];
   /** Where there is one: of each direction why the fast path does not run, null where it does. */
   fastPath?(): FastPathState;
-  /** By which peers are reached past the kernel's IP output, where `frames` was asked for; all others by raw sockets. */
-  setFrameWays?(ways: readonly FrameWay[]): Promise<void>;
+  /** How protocol 4 leaves; absent where nobody decides about it. */
+  sender?(): SenderState;
+  /** By which peers are reached past the kernel's IP output; all others by raw sockets. Absent where it sends no frames. */
+  readonly setFrameWays?: ((ways: readonly FrameWay[]) => Promise<void>) | undefined;
   /** Wakes both threads, waits for their end and closes everything; the persistent TUN stays. */
   stop(): Promise<void>;
 }
@@ -67,8 +71,8 @@ export interface DataPlaneOptions {
   readonly onExit: (error: Error) => void;
   /** Whether packets wait a moment for a route that the table does not have yet; else they are dropped at once. */
   readonly holdUnrouted?: boolean;
-  /** Whether protocol 4 may leave as frames of our own. */
-  readonly frames?: boolean;
+  /** Whether protocol 4 may leave as frames of our own: `auto` does without where the socket for them is refused. */
+  readonly sender?: SenderMode;
   /** Where device and sockets are to be, other than in our own network namespace. */
   readonly networkNamespace?: string;
 }
@@ -121,7 +125,7 @@ function openDescriptors(options: DataPlaneOptions): Descriptors {
       receiver: transport === 'udp' ? -1 : keep(openRawReceiver()),
       datagrams: transport === 'ipip' ? -1 : keep(openDatagramSocket(udpPort)),
       icmp: keep(openIcmpErrorReceiver()),
-      frames: options.frames ? keep(openFrameSender()) : -1,
+      frames: openFrames(options, keep),
     };
     // Last: attaching gives the device its carrier, which is to tell the truth.
     const tun = openTun(device, 'tcp+udp');
@@ -130,6 +134,18 @@ function openDescriptors(options: DataPlaneOptions): Descriptors {
   } catch (error) {
     for (const fd of opened) systemCalls().close(fd);
     throw error;
+  }
+}
+
+/** -1 where none are wanted, or where `auto` cannot have them, as under a service manager that forbids AF_PACKET. */
+function openFrames({ sender = 'raw', logger }: DataPlaneOptions, keep: (fd: number) => number): number {
+  if (sender === 'raw') return -1;
+  try {
+    return keep(openFrameSender());
+  } catch (error) {
+    if (sender === 'packet') throw error;
+    logger.warn({}, `outer packets go by raw sockets: ${(error as Error).message}`);
+    return -1;
   }
 }
 
@@ -143,6 +159,7 @@ interface PacketThread {
 
 class ThreadedDataPlane implements DataPlane {
   readonly device: { readonly name: string; readonly index: number };
+  readonly setFrameWays: DataPlane['setFrameWays'];
   readonly #descriptors: Descriptors;
   readonly #onExit: (error: Error) => void;
   readonly #holdUnrouted: boolean;
@@ -160,6 +177,8 @@ class ThreadedDataPlane implements DataPlane {
   constructor(descriptors: Descriptors, options: DataPlaneOptions) {
     this.#descriptors = descriptors;
     this.device = { name: descriptors.tun.name, index: descriptors.tun.index };
+    if (descriptors.frames >= 0)
+      this.setFrameWays = (ways) => this.#order((id) => ({ order: 'frame-ways', id, ways }));
     this.#onExit = options.onExit;
     this.#holdUnrouted = options.holdUnrouted ?? false;
     this.#ready = this.#answers(0);
@@ -191,10 +210,6 @@ class ThreadedDataPlane implements DataPlane {
     await this.#order((id) => ({ order: 'change', id, change }));
     this.#revision = change.revision;
     return 'applied';
-  }
-
-  setFrameWays(ways: readonly FrameWay[]): Promise<void> {
-    return this.#order((id) => ({ order: 'frame-ways', id, ways }));
   }
 
   counters(): Record<string, number> {

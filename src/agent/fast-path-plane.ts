@@ -26,6 +26,7 @@ import {
   type FastPathMode,
   type FastPathState,
 } from './fast-path-state.ts';
+import { SENDER_STARTING, type SenderState } from './sender-state.ts';
 
 export interface FastDataPlane extends DataPlane {
   fastPath(): FastPathState;
@@ -103,6 +104,7 @@ function withoutFastPath(plane: DataPlane, state: FastPathState): FastDataPlane 
     change: (change) => plane.change(change),
     counters: () => plane.counters(),
     peers: () => plane.peers(),
+    sender: () => plane.sender?.() ?? SENDER_STARTING,
     stop: () => plane.stop(),
     fastPath: () => state,
   };
@@ -138,6 +140,10 @@ class CombinedDataPlane implements FastDataPlane {
 
   fastPath(): FastPathState {
     return this.#fast.state();
+  }
+
+  sender(): SenderState {
+    return this.#plane.sender?.() ?? SENDER_STARTING;
   }
 
   /** What the fast path carried went in and out; why packets took the slow path is in `note_slow_…`. */

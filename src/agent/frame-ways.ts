@@ -20,6 +20,7 @@ import { decodeNetlink } from '../wire/rtnetlink.ts';
 import type { DataPlane } from './data-plane.ts';
 import { legacyTables } from './legacy-tables.ts';
 import type { SenderMode } from './options.ts';
+import type { SenderState } from './sender-state.ts';
 
 const TICK_MS = 100;
 /** The firewall, and IPsec, of which nobody tells us, are judged this often at most, and at least. */
@@ -44,7 +45,8 @@ export interface FrameOptions {
 /** @throws UnavailableError where frames were insisted on and something of the host has a say about outer packets */
 export async function withFrames(plane: DataPlane, options: FrameOptions): Promise<DataPlane> {
   const { mode } = options;
-  if (mode === 'raw' || options.transport === 'udp' || plane.setFrameWays === undefined) return plane;
+  const none = withoutFrames(options, plane.setFrameWays !== undefined);
+  if (none !== null) return tellingSender(plane, { mode, framedPeers: 0, why: none });
   try {
     const obstacle = await obstacleOf(plane.device.name);
     if (mode === 'packet' && obstacle !== null)
@@ -57,9 +59,21 @@ export async function withFrames(plane: DataPlane, options: FrameOptions): Promi
       await plane.stop();
       throw error;
     }
-    options.logger.warn({}, `outer packets go by raw sockets: ${(error as Error).message}`);
-    return plane;
+    const why = (error as Error).message;
+    options.logger.warn({}, `outer packets go by raw sockets: ${why}`);
+    return tellingSender(plane, { mode, framedPeers: 0, why });
   }
+}
+
+/** Why there will never be frames; null where there may be. */
+function withoutFrames({ mode, transport }: FrameOptions, offered: boolean): string | null {
+  if (mode === 'raw') return 'as asked for (--sender raw)';
+  if (transport === 'udp') return 'the udp transport has no use for frames';
+  return offered ? null : 'the packet socket was refused';
+}
+
+function tellingSender(plane: DataPlane, state: SenderState): DataPlane {
+  return Object.assign(plane, { sender: () => state });
 }
 
 /** What would be gone around, in words; null where there is nothing. */
@@ -84,6 +98,7 @@ class FramedDataPlane implements DataPlane {
   /** What there is to do in the next tick. */
   #moved: News = null;
   #lookedMs = 0;
+  #framedPeers = 0;
   #said = '';
   #laid = '';
   #laying: Promise<void> = Promise.resolve();
@@ -125,6 +140,10 @@ class FramedDataPlane implements DataPlane {
     return result;
   }
 
+  sender(): SenderState {
+    return { mode: this.#options.mode, framedPeers: this.#framedPeers, why: this.#whyNot() };
+  }
+
   counters(): Record<string, number> {
     return this.#plane.counters();
   }
@@ -155,6 +174,7 @@ class FramedDataPlane implements DataPlane {
   /** Tells the outbound thread what has changed. */
   #lay(): void {
     const ways = this.#obstacle === null ? this.#ways() : [];
+    this.#framedPeers = ways.length;
     const laid = JSON.stringify(
       ways.map(({ peer, interfaceIndex, header }) => [peer, interfaceIndex, ...header]),
     );
@@ -188,13 +208,13 @@ class FramedDataPlane implements DataPlane {
     });
   }
 
+  #whyNot(): string | null {
+    if (this.#obstacle !== null) return `frames would go around ${this.#obstacle}`;
+    return this.#outerSource === null ? 'no outer source is set' : null;
+  }
+
   #say(ways: number): void {
-    const why =
-      this.#obstacle !== null
-        ? `frames would go around ${this.#obstacle}`
-        : this.#outerSource === null
-          ? 'no outer source is set'
-          : null;
+    const why = this.#whyNot();
     const said = why ?? (ways > 0 ? 'frames' : 'nobody yet');
     if (said === this.#said) return;
     this.#said = said;

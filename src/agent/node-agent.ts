@@ -31,6 +31,7 @@ import { collectGarbage } from './garbage.ts';
 import { NodeKeeper } from './node-keeper.ts';
 import { type AgentOptions, socketPath } from './options.ts';
 import { register } from './registration.ts';
+import { SENDER_STARTING } from './sender-state.ts';
 import { AGENT_STATUS_VERSION, type AgentStatus } from './status.ts';
 import { serveStatus } from './status-socket.ts';
 
@@ -293,6 +294,7 @@ class NodeAgent {
       routes: control?.routes ?? 0,
       peers,
       fastPath: this.#dataPlane?.fastPath?.() ?? FAST_PATH_STARTING,
+      sender: this.#dataPlane?.sender?.() ?? SENDER_STARTING,
       counters: this.#dataPlane?.counters() ?? {},
       warnings: [...problems, ...(control?.warnings ?? [])],
     };

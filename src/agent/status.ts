@@ -3,6 +3,7 @@
  * changes its meaning; each of the two has its own.
  */
 import type { FastPathState } from './fast-path-state.ts';
+import type { SenderState } from './sender-state.ts';
 
 /** One next hop: what went to it, came from it, and was dropped on its account. */
 export interface PeerStatus {
@@ -33,6 +34,8 @@ export interface Status<Peer extends PeerStatus = PeerStatus> {
   readonly peers: readonly Peer[];
   /** Of each direction why the fast path does not run, null where it does; its share is in the counters. */
   readonly fastPath: FastPathState;
+  /** How protocol 4 leaves, other than by the fast path. */
+  readonly sender: SenderState;
   readonly counters: Readonly<Record<string, number>>;
   readonly warnings: readonly string[];
 }

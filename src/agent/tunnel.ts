@@ -25,6 +25,7 @@ import { formatIpv4 } from '../ip/ipv4.ts';
 import { type OverlayMtu, overlayMtu, type UnderlayMtu } from '../ip/mtu.ts';
 import type { DataPlane, DataPlaneOptions } from './data-plane.ts';
 import { FAST_PATH_STARTING } from './fast-path-state.ts';
+import { SENDER_STARTING } from './sender-state.ts';
 import { type PeerStatus, TUNNEL_STATUS_VERSION, type TunnelStatus } from './status.ts';
 import { serveStatus } from './status-socket.ts';
 import { TableLaying } from './table-laying.ts';
@@ -42,6 +43,8 @@ export interface TunnelParts {
   readonly clock: Clock;
   readonly logger: Logger;
   startDataPlane(options: DataPlaneOptions): Promise<DataPlane>;
+  /** The device has its carrier, and the routes put before are in force. */
+  ready(): void;
 }
 
 /** Runs until the signal aborts; resolves when everything is stopped. */
@@ -53,6 +56,7 @@ export async function runTunnel(
   const tunnel = new Tunnel(options, parts, signal);
   try {
     await tunnel.start();
+    parts.ready();
     await tunnel.untilStopped();
   } finally {
     await tunnel.stop();
@@ -312,6 +316,7 @@ class Tunnel {
       overruns: this.#follower.overruns,
       peers: this.#peers(),
       fastPath: dataPlane?.fastPath?.() ?? FAST_PATH_STARTING,
+      sender: dataPlane?.sender?.() ?? SENDER_STARTING,
       counters,
       warnings: this.#problem ? [this.#problem, ...warnings] : warnings,
     };

@@ -15,6 +15,7 @@ export const ENODEV = 19;
 export const EINVAL = 22;
 export const EBADFD = 77;
 export const EMSGSIZE = 90;
+export const EAFNOSUPPORT = 97;
 export const EADDRINUSE = 98;
 export const ENETDOWN = 100;
 export const ENETUNREACH = 101;
@@ -36,6 +37,7 @@ const NAMES: Readonly<Record<number, string>> = {
   22: 'EINVAL',
   77: 'EBADFD',
   90: 'EMSGSIZE',
+  97: 'EAFNOSUPPORT',
   98: 'EADDRINUSE',
   100: 'ENETDOWN',
   101: 'ENETUNREACH',

@@ -1,6 +1,6 @@
 /** Socket constants (asm-generic, little-endian machines) and the few options that several sockets share. */
 import { UnavailableError } from '../base/errors.ts';
-import { EPERM, systemCallFailed } from './errno.ts';
+import { EAFNOSUPPORT, EPERM, systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
 
 export const AF_INET = 2;
@@ -39,6 +39,14 @@ export function openSocket(domain: number, type: number, protocol: number, what:
       `${what} needs CAP_NET_RAW, which this process does not have`,
       {
         hint: 'run as root, or give it: `setcap cap_net_admin,cap_net_raw+ep $(command -v node)`',
+      },
+    );
+  if (errno === EAFNOSUPPORT)
+    throw new UnavailableError(
+      'ERR_PRIVILEGE',
+      `${what} is refused: sockets of its family are not allowed here`,
+      {
+        hint: 'in a unit of systemd, RestrictAddressFamilies= has to name AF_UNIX AF_INET AF_NETLINK and AF_PACKET',
       },
     );
   throw systemCallFailed(`opening ${what}`, errno);

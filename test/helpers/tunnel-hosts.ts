@@ -139,8 +139,11 @@ export class TunnelHosts {
   }
 
   /** A running tunnel, started by another program such as setpriv. */
-  async serveBy(host: Host, prefix: readonly string[]): Promise<TunnelProcess> {
-    return this.#running(host, this.#start(host, [...prefix, process.execPath, MAIN, 'tunnel', 'run']));
+  async serveBy(host: Host, prefix: readonly string[], ...words: string[]): Promise<TunnelProcess> {
+    return this.#running(
+      host,
+      this.#start(host, [...prefix, process.execPath, MAIN, 'tunnel', 'run', ...words]),
+    );
   }
 
   async #running(host: Host, started: TunnelProcess): Promise<TunnelProcess> {

@@ -115,7 +115,7 @@ export async function makeTwoNodes(tag: string, options: TwoNodesOptions = {}): 
     startDataPlane({
       device: 'tunl0',
       ...speech,
-      frames: options.frames ?? false,
+      sender: options.frames ? 'packet' : 'raw',
       logger: silentLogger,
       onExit:
         options.onExit ??

@@ -1,4 +1,5 @@
 /** `--sender`: frames past the kernel's IP output, and what keeps them from it. */
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openCapture } from '../../src/io/capture.ts';
 import { namedNetworkNamespace } from '../../src/io/netns.ts';
@@ -38,6 +39,9 @@ test('auto: frames carry what has DF, whole on the wire, one packet a second exc
     const before = await counter('note_frames_packets');
     expect(pings(50)).toContain('50 received');
     expect((await counter('note_frames_packets')) - before).toBeGreaterThanOrEqual(30);
+    const { sender } = (await hosts.status('a'))!;
+    expect(sender).toMatchObject({ mode: 'auto', why: null });
+    expect(sender.framedPeers).toBeGreaterThan(0);
     const seen = await eventually('a wrapped echo on the wire', async () => {
       const frames = capture.read().map(({ bytes }) => decodeFrame(bytes));
       return frames.find((layers) => ipv4Layers(layers).length === 2);
@@ -76,6 +80,8 @@ test('a rule of the host that drops protocol 4 keeps its force, and frames come 
       pings(3);
       return (await counter('drop_firewall_packets')) > 0 ? true : undefined;
     });
+    const { sender } = (await hosts.status('a'))!;
+    expect(sender).toMatchObject({ framedPeers: 0, why: expect.stringMatching(/go around .*pb.*output/) });
     const [frames, drops] = [await counter('note_frames_packets'), await counter('drop_firewall_packets')];
     expect(pings(5)).toContain(' 0 received');
     expect(await counter('note_frames_packets')).toBe(frames);
@@ -93,4 +99,20 @@ test('insisted on, such a rule is exit status 4, and the error names its chain',
   const refused = hosts.start('c', '--local', address('c'), '--sender', 'packet');
   expect(await refused.ended).toBe(4);
   expect(refused.log()).toMatch(/go around a chain of the host's firewall: .*pb.*output/);
+});
+
+const WITHOUT_PACKET_SOCKETS = [
+  process.execPath,
+  join(import.meta.dirname, '../helpers/without-packet-sockets.mjs'),
+];
+
+test('auto where packet sockets are forbidden (RestrictAddressFamilies=) ended with "errno 97": raw sockets carry', async () => {
+  hosts.run('c', 'nft', 'flush', 'ruleset');
+  await hosts.serveBy('c', WITHOUT_PACKET_SOCKETS, '--local', address('c'), '--sender', 'auto');
+  hosts.configure('c', 'b');
+  hosts.configure('b', 'a', 'c');
+  await eventually('ping passes', async () =>
+    hosts.ping('c', inner('b'), '-c', '1').includes('1 received') ? true : undefined,
+  );
+  expect((await hosts.status('c'))!.sender).toMatchObject({ why: 'the packet socket was refused' });
 });

@@ -40,7 +40,7 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
         const { sender, transport } = options;
         const { startDataPlane } = await import('../../agent/data-plane.ts');
         const { withFrames } = await import('../../agent/frame-ways.ts');
-        const plane = await withFrames(await startDataPlane({ ...parts, frames: sender !== 'raw' }), {
+        const plane = await withFrames(await startDataPlane({ ...parts, sender }), {
           mode: sender,
           transport,
           logger,

@@ -2,6 +2,7 @@
 
 import { fastPathLines } from '../../agent/fast-path-state.ts';
 import { nodeNameOf, runDirectoryOf, socketPath } from '../../agent/options.ts';
+import { senderLine } from '../../agent/sender-state.ts';
 import { AGENT_STATUS_VERSION, type AgentStatus } from '../../agent/status.ts';
 import { askStatus } from '../../agent/status-socket.ts';
 import { peerTable, troubleLines } from '../output/status-page.ts';
@@ -31,6 +32,7 @@ function page(status: AgentStatus): string {
     `Address:    ${status.address ?? 'none'}; tunnel address ${status.tunnelAddress ?? 'none'}`,
     `Device:     ${status.device.name}, MTU ${status.device.mtu ?? 'unknown'}, transport ${status.transport}`,
     `Datastore:  ${status.datastore.url}, ${datastore}, revision ${status.revision || 'none'}`,
+    `Sender:     ${senderLine(status.sender, status.counters)}`,
     ...fastPathLines(status.fastPath, status.counters).map((line) => `Fast path:  ${line}`),
     `Tables:     ${status.entries} forwarding entries, ${status.routes} host routes, ${status.peers.length} peers`,
     '',

@@ -3,6 +3,7 @@ import { pinDirectory, removePins, requirePinRoot } from '../../agent/fast-path-
 import { parseTunnelOptions, type TunnelRunFlags } from '../../agent/tunnel-options.ts';
 import { systemClock } from '../../base/clock.ts';
 import { CAPABILITY, keepOnlyCapabilities } from '../../io/capabilities.ts';
+import { notifyServiceManager } from '../../io/service-notify.ts';
 
 interface Flags extends TunnelRunFlags {
   readonly logLevel: string;
@@ -37,7 +38,7 @@ export async function tunnelRun(flags: Flags): Promise<number> {
     process.once(name, () => stop.abort(new Error(`got ${name}`)));
   const { sender, transport } = options;
   const startFramedDataPlane: typeof startDataPlane = async (parts) =>
-    withFrames(await startDataPlane({ ...parts, frames: sender !== 'raw' }), {
+    withFrames(await startDataPlane({ ...parts, sender }), {
       mode: sender,
       transport,
       logger,
@@ -48,7 +49,12 @@ export async function tunnelRun(flags: Flags): Promise<number> {
       transport: options.transport,
       logger,
     });
-  await runTunnel(options, { clock: systemClock, logger, startDataPlane: startFastDataPlane }, stop.signal);
+  const ready = () => void notifyServiceManager('READY=1', process.env);
+  await runTunnel(
+    options,
+    { clock: systemClock, logger, startDataPlane: startFastDataPlane, ready },
+    stop.signal,
+  );
   logger.info({}, 'the tunnel has stopped; its device and the routes on it stay');
   return 0;
 }

@@ -1,6 +1,7 @@
 /** `tortie tunnel status`: what the process that serves a device says of itself, for people or programs. */
 import { fastPathLines } from '../../agent/fast-path-state.ts';
 import { deviceNameOf, runDirectoryOf } from '../../agent/options.ts';
+import { senderLine } from '../../agent/sender-state.ts';
 import { TUNNEL_STATUS_VERSION, type TunnelStatus } from '../../agent/status.ts';
 import { askStatus } from '../../agent/status-socket.ts';
 import { tunnelSocketPath } from '../../agent/tunnel-options.ts';
@@ -31,6 +32,7 @@ function page(status: TunnelStatus): string {
     `Device:       ${device.name}, ${state}, MTU ${device.mtu ?? 'unknown'}, transport ${status.transport}, ` +
       `local ${status.local ?? "the kernel's choice"}`,
     `Routes:       ${status.routes} followed, ${status.entries} prefixes through the device`,
+    `Sender:       ${senderLine(status.sender, status.counters)}`,
     ...fastPathLines(status.fastPath, status.counters).map((line) => `Fast path:    ${line}`),
     `Last change:  ${change}`,
     '',
