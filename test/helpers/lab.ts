@@ -2,6 +2,7 @@
 import { type SpawnOptions, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import type { VerifyPair, VerifyResult } from '../../src/lab/verify.ts';
 
 export const MAIN = join(import.meta.dirname, '../../dist/cli/main.js');
@@ -67,7 +68,18 @@ export class TestLab {
     return runCommand(process.execPath, [MAIN, ...words], { env: this.env, input });
   }
 
-  /** The same, and it must succeed. */
+  /** The same, with its input and output in the caller's hands; it ends with the test file at the latest. */
+  start(words: readonly string[]): { stdin: Writable; stdout: Readable; ended: Promise<number | null> } {
+    const child = spawn(process.execPath, [MAIN, ...words], {
+      env: this.env,
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    process.once('exit', () => child.kill());
+    const ended = new Promise<number | null>((resolve) => child.once('close', (code) => resolve(code)));
+    return { stdin: child.stdin, stdout: child.stdout, ended };
+  }
+
+  /** As \`run\`, and it must succeed. */
   async succeed(words: readonly string[], input = ''): Promise<string> {
     const ran = await this.run(words, input);
     if (ran.status !== 0)

@@ -20,12 +20,20 @@ export function pingAtOnce(...words: readonly string[]): [string, ...string[]] {
  * meanwhile: what counts is `answered`.
  */
 export function pingSteadily(count: number, everyS: number, ...words: readonly string[]): string[] {
-  const deadlineS = Math.ceil(count * everyS) + 3 * LONGEST_ANSWER_S;
+  // On a loaded machine an interval is some milliseconds longer than asked for: a tenth, over minutes.
+  const deadlineS = Math.ceil(1.5 * count * everyS) + 3 * LONGEST_ANSWER_S;
   return ['ping', '-c', `${count}`, '-i', `${everyS}`, '-w', `${deadlineS}`, ...words];
 }
 
 /** How many of the first `count` requests were answered. */
 export function answered(output: string, count: number): number {
-  const numbers = new Set([...output.matchAll(/bytes from .*icmp_seq=(\d+)/g)].map((match) => match[1]));
-  return Array.from({ length: count }, (_, i) => `${i + 1}`).filter((each) => numbers.has(each)).length;
+  return count - unanswered(output, count).length;
+}
+
+/** Which of the first `count` requests were not, by their numbers. */
+export function unanswered(output: string, count: number): number[] {
+  const numbers = new Set(
+    [...output.matchAll(/bytes from .*icmp_seq=(\d+)/g)].map((match) => Number(match[1])),
+  );
+  return Array.from({ length: count }, (_, i) => i + 1).filter((each) => !numbers.has(each));
 }

@@ -1,6 +1,9 @@
 /** Issue by issue, what Calico's page promises: on real packets between real agents, in the lab two-az. */
+import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { pipeline } from 'node:stream/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { labUnavailable, TestLab } from '../helpers/lab.ts';
 import { answered, pingSteadily } from '../helpers/ping.ts';
@@ -8,6 +11,26 @@ import { answered, pingSteadily } from '../helpers/ping.ts';
 const lab = new TestLab('az');
 const page = (mode: string) =>
   readFileSync(join(import.meta.dirname, `../../examples/pools/${mode}.yaml`), 'utf8');
+
+/** How much `exec` is given: 1 GB in scripts/soak. */
+const STREAM_BYTES = Number(process.env.TORTIE_TEST_STREAM_BYTES ?? 16 << 20);
+const STREAM_MS = 60_000 + STREAM_BYTES / 10_000;
+const RECEIVER = `
+const server = require('node:net').createServer((socket) => {
+  const hash = require('node:crypto').createHash('sha256');
+  socket.on('data', (piece) => hash.update(piece));
+  socket.on('end', () => { console.log(hash.digest('hex')); server.close(); });
+});
+server.listen(5003, () => console.log('listening'));`;
+const SENDER = `process.stdin.pipe(require('node:net').connect(5003, 'w3'))`;
+
+function* randomPieces(hash: Hash): Generator<Buffer> {
+  for (let left = STREAM_BYTES; left > 0; left -= 1 << 20) {
+    const piece = randomBytes(Math.min(left, 1 << 20));
+    hash.update(piece);
+    yield piece;
+  }
+}
 
 /** By zone: w1 and w2 are in az-a, w3 and w4 in az-b. */
 function forms(sameZone: string, acrossZones: string): Record<string, string> {
@@ -125,6 +148,24 @@ describe.skipIf(labUnavailable)(`two-az${labUnavailable ? ` (${labUnavailable})`
     expect(unknown.status).toBe(2);
     expect(unknown.stderr).toContain('has no host "nobody"');
   });
+
+  test(
+    'exec carries its input: random bytes to a workload in the other zone arrive with the same SHA-256',
+    { timeout: STREAM_MS },
+    async () => {
+      await apply('always');
+      expect((await lab.verify()).ok).toBe(true);
+      const receiver = lab.start(['lab', 'exec', 'w3', '--', process.execPath, '-e', RECEIVER]);
+      const said = createInterface({ input: receiver.stdout })[Symbol.asyncIterator]();
+      expect((await said.next()).value).toBe('listening');
+      const sender = lab.start(['lab', 'exec', 'w1', '--', process.execPath, '-e', SENDER]);
+      const hash = createHash('sha256');
+      await pipeline(randomPieces(hash), sender.stdin);
+      expect((await said.next()).value).toBe(hash.digest('hex'));
+      expect(await sender.ended).toBe(0);
+      expect(await receiver.ended).toBe(0);
+    },
+  );
 
   test('env gives a datastore that works from the host', async () => {
     const env = await lab.succeed(['lab', 'env']);
