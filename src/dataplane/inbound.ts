@@ -51,6 +51,7 @@ import {
   PROTOCOL_IPIP,
   PROTOCOL_UDP,
   setIpv4Tos,
+  VERSION_4_WITHOUT_OPTIONS,
 } from '../wire/ipv4.ts';
 import { UDP_OFF_CHECKSUM } from '../wire/udp.ts';
 import { VIRTIO_NET_HEADER_BYTES } from '../wire/virtio-net-header.ts';
@@ -90,7 +91,6 @@ import type { SumBytes } from './segmentation.ts';
 const FORWARDED = -1;
 /** Packets that may wait to be coalesced: several slots' worth of datagrams. */
 const COALESCED_PACKETS = 512;
-const VERSION_4_WITHOUT_OPTIONS = 0x45;
 /** Segment size for a sender whose path MTU nobody configured: every link of today carries it. */
 const DEFAULT_UNDERLAY_MTU = 1400;
 

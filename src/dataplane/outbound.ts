@@ -43,7 +43,7 @@ import {
   ipv4TotalLength,
   ipv4Ttl,
   PROTOCOL_IPIP,
-  writeIpv4Header,
+  writeTunnelHeader,
 } from '../wire/ipv4.ts';
 import {
   GSO_NONE,
@@ -95,6 +95,7 @@ import type { UnroutedHold } from './unrouted-hold.ts';
 
 /** RFC 1853 and RFC 2003 leave it to us: enough for every underlay, and not the inner TTL, which traceroute reads. */
 const OUTER_TTL = 64;
+const OUTER_TTL_AND_PROTOCOL = (OUTER_TTL << 8) | PROTOCOL_IPIP;
 /** A next hop that is no peer of the configuration has no MTU of its own: the kernel's answer decides. */
 const UNLIMITED_MTU = 65_535;
 /** What `#decide` returns where it is no drop reason. */
@@ -132,6 +133,7 @@ export interface OutboundParts {
 export class Outbound {
   readonly replies: InnerReplies;
   readonly #bytes: Uint8Array;
+  readonly #words: DataView;
   readonly #source: PacketSource;
   readonly #rawLane: OuterLane;
   readonly #datagramLane: OuterLane | undefined;
@@ -158,7 +160,9 @@ export class Outbound {
   #batchMs = 0;
 
   constructor(parts: OutboundParts) {
-    this.#bytes = parts.memory.bytes;
+    const { bytes } = parts.memory;
+    this.#bytes = bytes;
+    this.#words = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.#source = parts.source;
     const laneParts: LaneParts = {
       memory: parts.memory,
@@ -420,17 +424,15 @@ export class Outbound {
 
   #writeOuterHeader(outer: number, inner: number, innerBytes: number, destination: number): void {
     const view = this.#bytes;
-    writeIpv4Header(
-      view,
+    writeTunnelHeader(
+      this.#words,
       outer,
       encapsulatedTos(ipv4Tos(view, inner)),
       innerBytes + IPV4_HEADER_BYTES,
-      0,
       ipv4DontFragment(view, inner) ? IPV4_DF : 0,
-      OUTER_TTL,
-      PROTOCOL_IPIP,
+      OUTER_TTL_AND_PROTOCOL,
       this.#table.local.outerSource | 0,
-      destination,
+      destination | 0,
     );
   }
 

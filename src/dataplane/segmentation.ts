@@ -12,7 +12,7 @@
  * id + 1 each, sequence number, FIN and PSH only on the last, CWR only on the first (RFC 3168 §6.1.2), the
  * UDP length, checksums. Sums of what stays the same are taken once, in `begin`.
  */
-import { readU16, readU32, writeU16, writeU32 } from '../wire/bytes.ts';
+import { readI32, readU16 } from '../wire/bytes.ts';
 import { fold, pseudoHeaderSum, sumBytes } from '../wire/checksum.ts';
 import {
   IPV4_MIN_HEADER_BYTES,
@@ -49,6 +49,8 @@ export const MAX_SEGMENT_HEADER_BYTES = 120;
 
 export class Segmenter {
   readonly #view: Uint8Array;
+  /** The same bytes, for reading and writing several of them in one go. */
+  readonly #words: DataView;
   readonly #sum: SumBytes;
   #packet = 0;
   #end = 0;
@@ -72,6 +74,7 @@ export class Segmenter {
     sum: SumBytes = (offset, length, initial) => sumBytes(view, offset, length, initial),
   ) {
     this.#view = view;
+    this.#words = new DataView(view.buffer, view.byteOffset, view.length);
     this.#sum = sum;
   }
 
@@ -117,7 +120,7 @@ export class Segmenter {
     const pseudo = pseudoHeaderSum(ipv4Source(view, packet), ipv4Destination(view, packet), protocol, 0);
     const headers = sumBytes(view, transport, this.headerBytes - this.#ipBytes, pseudo);
     if (this.#tcp) {
-      this.#sequence = readU32(view, transport + TCP_OFF_SEQUENCE);
+      this.#sequence = readI32(view, transport + TCP_OFF_SEQUENCE);
       this.#transportSum = fold(
         headers +
           (~readU16(view, transport + TCP_OFF_SEQUENCE) & 0xffff) +
@@ -136,12 +139,14 @@ export class Segmenter {
 
   /** Writes the headers of the next segment at `target` and moves `payloadOffset` and `payloadBytes` to its payload. */
   writeHeaders(target: number): void {
-    const view = this.#view;
+    const words = this.#words;
     const packet = this.#packet;
     const headerBytes = this.headerBytes;
     this.payloadOffset += this.payloadBytes;
     this.payloadBytes = Math.min(this.#gsoSize, this.#end - this.payloadOffset);
-    for (let i = 0; i < headerBytes; i++) view[target + i] = view[packet + i]!;
+    // Headers are whole words. The order of bytes within one does not matter here.
+    for (let i = 0; i < headerBytes; i += 4)
+      words.setInt32(target + i, words.getInt32(packet + i, true), true);
     this.#writeIp(target, headerBytes + this.payloadBytes);
     if (this.#tcp) this.#writeTcp(target + this.#ipBytes);
     else this.#writeUdp(target + this.#ipBytes);
@@ -149,20 +154,21 @@ export class Segmenter {
   }
 
   #writeIp(target: number, totalLength: number): void {
-    const view = this.#view;
+    const words = this.#words;
     const id = (this.#id + this.#index) & 0xffff;
-    writeU16(view, target + IPV4_OFF_TOTAL_LENGTH, totalLength);
-    writeU16(view, target + IPV4_OFF_ID, id);
-    writeU16(view, target + IPV4_OFF_CHECKSUM, ~fold(this.#ipSum + totalLength + id) & 0xffff);
+    words.setInt16(target + IPV4_OFF_TOTAL_LENGTH, totalLength);
+    words.setInt16(target + IPV4_OFF_ID, id);
+    words.setInt16(target + IPV4_OFF_CHECKSUM, ~fold(this.#ipSum + totalLength + id));
   }
 
   #writeTcp(tcp: number): void {
     const view = this.#view;
-    const sequence = (this.#sequence + this.#index * this.#gsoSize) >>> 0;
+    const words = this.#words;
+    const sequence = (this.#sequence + this.#index * this.#gsoSize) | 0;
     let flags = view[tcp + TCP_OFF_FLAGS]!;
     if (this.#index > 0) flags &= ~TCP_CWR;
     if (this.payloadOffset + this.payloadBytes < this.#end) flags &= ~(TCP_FIN | TCP_PSH);
-    writeU32(view, tcp + TCP_OFF_SEQUENCE, sequence);
+    words.setInt32(tcp + TCP_OFF_SEQUENCE, sequence);
     view[tcp + TCP_OFF_FLAGS] = flags;
     const constant =
       this.#transportSum +
@@ -170,18 +176,17 @@ export class Segmenter {
       (sequence & 0xffff) +
       flags +
       (this.headerBytes - this.#ipBytes + this.payloadBytes);
-    const sum = this.#sum(this.payloadOffset, this.payloadBytes, fold(constant));
-    writeU16(view, tcp + TCP_OFF_CHECKSUM, ~sum & 0xffff);
+    words.setInt16(tcp + TCP_OFF_CHECKSUM, ~this.#sum(this.payloadOffset, this.payloadBytes, fold(constant)));
   }
 
   #writeUdp(udp: number): void {
-    const view = this.#view;
+    const words = this.#words;
     const datagramBytes = UDP_HEADER_BYTES + this.payloadBytes;
-    writeU16(view, udp + UDP_OFF_LENGTH, datagramBytes);
+    words.setInt16(udp + UDP_OFF_LENGTH, datagramBytes);
     // The length counts twice: in the header and in the pseudo-header.
     const constant = fold(this.#transportSum + 2 * datagramBytes);
     const check = ~this.#sum(this.payloadOffset, this.payloadBytes, constant) & 0xffff;
     // RFC 768: 0 means "none", so a sum that comes out as 0 is sent as its other form.
-    writeU16(view, udp + UDP_OFF_CHECKSUM, check === 0 ? 0xffff : check);
+    words.setInt16(udp + UDP_OFF_CHECKSUM, check === 0 ? 0xffff : check);
   }
 }

@@ -3,11 +3,13 @@
  * `offset` is always the first byte of the header. Call `checkIpv4` first; the accessors trust it.
  */
 import { readU16, readU32, writeU16, writeU32 } from './bytes.ts';
-import { checksum, sumBytes, updateChecksum } from './checksum.ts';
+import { checksum, fold, sumBytes, updateChecksum } from './checksum.ts';
 
 export const IPV4_MIN_HEADER_BYTES = 20;
 export const IPV4_MAX_HEADER_BYTES = 60;
 export const IPV4_MAX_PACKET_BYTES = 65_535;
+/** The first byte: version, and a header of five words. */
+export const VERSION_4_WITHOUT_OPTIONS = 0x45;
 
 export const IPV4_OFF_VERSION_IHL = 0;
 export const IPV4_OFF_TOS = 1;
@@ -137,7 +139,7 @@ export function writeIpv4Header(
   source: number,
   destination: number,
 ): void {
-  view[offset] = 0x45;
+  view[offset] = VERSION_4_WITHOUT_OPTIONS;
   view[offset + IPV4_OFF_TOS] = tos;
   writeU16(view, offset + IPV4_OFF_TOTAL_LENGTH, totalLength);
   writeU16(view, offset + IPV4_OFF_ID, id);
@@ -147,6 +149,32 @@ export function writeIpv4Header(
   writeU32(view, offset + IPV4_OFF_SOURCE, source);
   writeU32(view, offset + IPV4_OFF_DESTINATION, destination);
   writeIpv4Checksum(view, offset);
+}
+
+/** The same in whole words, for the packets' way, with an id of 0: what stands outside of a tunneled packet. */
+export function writeTunnelHeader(
+  words: DataView,
+  offset: number,
+  tos: number,
+  totalLength: number,
+  dontFragment: number,
+  ttlAndProtocol: number,
+  source: number,
+  destination: number,
+): void {
+  const start = (VERSION_4_WITHOUT_OPTIONS << 8) | tos;
+  const sum =
+    start +
+    totalLength +
+    dontFragment +
+    ttlAndProtocol +
+    ((source >>> 16) + (source & 0xffff)) +
+    ((destination >>> 16) + (destination & 0xffff));
+  words.setInt32(offset, (start << 16) | totalLength);
+  words.setInt32(offset + IPV4_OFF_ID, dontFragment);
+  words.setInt32(offset + IPV4_OFF_TTL, (ttlAndProtocol << 16) | (~fold(sum) & 0xffff));
+  words.setInt32(offset + IPV4_OFF_SOURCE, source);
+  words.setInt32(offset + IPV4_OFF_DESTINATION, destination);
 }
 
 /** Computes the header's checksum anew, whatever stood there. */

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ipv4 } from '../../../src/ip/ipv4.ts';
 import {
@@ -22,6 +23,7 @@ import {
   setIpv4TotalLength,
   writeIpv4Checksum,
   writeIpv4Header,
+  writeTunnelHeader,
 } from '../../../src/wire/ipv4.ts';
 import { bytes } from '../../helpers/bytes.ts';
 
@@ -70,6 +72,29 @@ test.each([
   const view = packet();
   spoil(view);
   expect(checkIpv4(view, 0, length)).toBe(verdict);
+});
+
+test('an outer header written in words is the one written field by field', () => {
+  const [u8, u16] = [fc.nat(255), fc.nat(65_535)];
+  const addresses = fc.tuple(fc.nat(0xffff_ffff), fc.nat(0xffff_ffff));
+  fc.assert(
+    fc.property(
+      u8,
+      u16,
+      fc.boolean(),
+      u16,
+      addresses,
+      (tos, length, df, ttlAndProtocol, [source, destination]) => {
+        const [words, fields] = [new Uint8Array(21), new Uint8Array(21)];
+        const fragment = df ? IPV4_DF : 0;
+        const [ttl, protocol] = [ttlAndProtocol >>> 8, ttlAndProtocol & 255];
+        writeIpv4Header(fields, 1, tos, length, 0, fragment, ttl, protocol, source, destination);
+        const view = new DataView(words.buffer);
+        writeTunnelHeader(view, 1, tos, length, fragment, ttlAndProtocol, source | 0, destination | 0);
+        expect(words).toEqual(fields);
+      },
+    ),
+  );
 });
 
 test('changing TOS and total length keeps the checksum right', () => {
