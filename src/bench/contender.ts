@@ -16,7 +16,7 @@ export interface Contender {
   /** Sets it up on both hosts; the address of b that a talks to. Ends with a ping that was answered. */
   start(hosts: TwoHosts): Promise<string>;
   /** Takes away what it left on the host beside its processes and namespaces. */
-  remove?(): void;
+  remove?(): void | Promise<void>;
 }
 
 const ANSWER_MS = 15_000;

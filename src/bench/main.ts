@@ -3,10 +3,12 @@
  *
  *   two-hosts     two zones and the router between, as namespaces; one such cloud for each contender and MTU
  *   contender     the underlay, with and without offloads, and the kernel's VXLAN;  tortie: ours;  peers: others
+ *   clang-twin    the fast path's programs from C, where clang is there;  elf: what clang writes
  *   measure       one figure: iperf3 or ping, with a deadline
  *   results       measurements as lines of JSON, so that several runs make one table;  goals: ratios to reach
  *   page  plot    the tables of docs/performance.md, and its picture
  *   profile       where the time goes, by perf;  micro  allocation: the inner loops alone, on memory
+ *   programs      the time that the fast path's programs take, and clang's (`scripts/bench programs`)
  *   scale         one agent before large clusters (`scripts/bench scale`)
  *
  * All contenders are started before the first round and stay. A round measures every figure of each in turn,
@@ -22,8 +24,9 @@ import { parseArgs } from 'node:util';
 import { systemClock } from '../base/clock.ts';
 import { FailedError, TortieError, UsageError } from '../base/errors.ts';
 import { installedFile } from '../base/installation.ts';
+import { ClangTwin, clangOnPath, FAST_PATH_FLAGS } from './clang-twin.ts';
 import { type Contender, kernelVxlan, underlay, underlayWithoutOffloads } from './contender.ts';
-import { FAST_PATH, IPIP, UDP } from './goals.ts';
+import { CLANG_TWIN, FAST_PATH, IPIP, UDP } from './goals.ts';
 import { type Durations, FIGURES, type Figure, measure } from './measure.ts';
 import {
   circumstancesText,
@@ -81,6 +84,8 @@ interface Setup {
 }
 
 function contenders(): readonly Contender[] {
+  const clang = clangOnPath(process.env.PATH ?? '');
+  if (clang === undefined) log(`clang is not on PATH: without “${CLANG_TWIN}”`);
   const all = [
     underlay,
     underlayWithoutOffloads,
@@ -95,7 +100,8 @@ function contenders(): readonly Contender[] {
       figures: FIGURES,
     }),
     new TortieContender({ name: UDP, flags: ['--transport', 'udp', '--fast-path', 'off'], figures: FIGURES }),
-    new TortieContender({ name: FAST_PATH, flags: ['--transport', 'ipip', '--fast-path', 'ebpf'] }),
+    new TortieContender({ name: FAST_PATH, flags: FAST_PATH_FLAGS }),
+    ...(clang === undefined ? [] : [new ClangTwin(CLANG_TWIN, clang)]),
   ];
   if (flags.only.length === 0) return all;
   const unknown = flags.only.filter((name) => !all.some((one) => one.name === name));
@@ -241,7 +247,7 @@ async function compare(): Promise<void> {
   const close = async () => {
     for (const setup of all) {
       await setup.hosts.close();
-      setup.contender.remove?.();
+      await setup.contender.remove?.();
     }
     rmSync(directory, { recursive: true, force: true });
   };

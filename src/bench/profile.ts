@@ -131,7 +131,7 @@ async function profile(transport: string): Promise<string> {
     await hosts.close();
     for (const pid of Object.keys(agentsOf(tortie))) rmSync(`/tmp/perf-${pid}.map`, { force: true });
     rmSync(file, { force: true });
-    tortie.remove();
+    await tortie.remove();
   }
 }
 

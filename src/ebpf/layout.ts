@@ -53,9 +53,8 @@ export const SETTING_OUTBOUND = 8;
 export const SETTING_INBOUND = 12;
 const SETTINGS_BYTES = 16;
 
-/** Offsets in a value of `peers`: the MTU, 0 where nothing may be sent by the fast path, and the underlay device, 0 for none. */
+/** In a value of `peers`: the MTU, 0 where nothing may be sent by the fast path, and behind it the underlay device, 0 for none. */
 export const PEER_VALUE_MTU = 0;
-export const PEER_VALUE_DEVICE = 4;
 const PEER_VALUE_BYTES = 8;
 
 export const MAPS = {

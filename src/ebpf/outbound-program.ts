@@ -26,12 +26,10 @@ import {
   CELL_IN_BYTES,
   CELL_OUT_BYTES,
   CELL_PACKETS,
-  CELL_SUPERPACKETS,
   OUTBOUND,
   OUTBOUND_REASONS,
   PEER_OUT_BYTES,
   PEER_OUT_PACKETS,
-  PEER_VALUE_DEVICE,
   PEER_VALUE_MTU,
   SETTING_DEVICE,
   SETTING_OUTBOUND,
@@ -43,49 +41,42 @@ import {
   addToCell,
   CHANGE_HEAD,
   checkHeader,
+  countSuperpacket,
   DF_BIT,
   ETHERNET_BYTES,
-  INNER,
-  INNER_BYTES,
+  foldSum,
   IP_BYTES,
-  IP_CHECKSUM,
   IP_DESTINATION,
   IP_FRAGMENT,
-  IP_ID,
-  IP_LENGTH,
   IP_PROTOCOL,
-  IP_SOURCE,
   IP_TOS,
   IP_TTL,
-  IS_SUPERPACKET,
   KEEP_SEGMENT_SIZE,
-  loadBytes,
   lookUp,
   lookUpLongest,
+  lowerHalf,
   measureSegments,
-  OUTER,
   PROTOCOL_IPV4,
   prepare,
+  pull,
   RANDOM,
   REDIRECT_NEIGHBOUR,
   ROOM_BEHIND_LINK_HEADER,
-  SEGMENT_BYTES,
-  SEGMENTS,
+  readable,
   SKB_LENGTH,
   SKB_PROTOCOL,
   STORE_BYTES,
   slowExits,
-  sumHeader,
   VERSION_4_WITHOUT_OPTIONS,
-  WIRE_BYTES,
 } from './program-parts.ts';
 
 export const OUTER_TTL = 64;
 const PROTOCOL_IPIP = 4;
+const LONGEST_PACKET = 0xffff;
 
-/** The stack below what both programs have there. */
-const PEER_MTU = -112;
-const PEER_DEVICE = -120;
+/** The stack below the key: the outer header, and where the peer's counters are. */
+const OUTER = -40;
+const PEER_COUNTERS = -48;
 
 /**
  * `linkHeaderBytes`: 0 on a TUN. The kernel's BPF_PROG_TEST_RUN always puts an Ethernet header before the packet, so
@@ -97,87 +88,113 @@ export function outboundProgram(linkHeaderBytes: 0 | typeof ETHERNET_BYTES = 0):
   prepare(a, OUTBOUND, SETTING_OUTBOUND);
   readInner(a, linkHeaderBytes);
   findPeer(a);
+  drawId(a, linkHeaderBytes);
+  a.load('u32', R5, R6, SKB_LENGTH);
+  if (linkHeaderBytes > 0) a.let(R5, '-=', linkHeaderBytes);
   measureSegments(a, linkHeaderBytes);
-  checkWay(a);
-  writeOuterHeader(a);
+  checkWay(a, linkHeaderBytes);
+  writeOuterHeader(a, linkHeaderBytes);
   encapsulate(a, linkHeaderBytes);
-  count(a);
+  count(a, linkHeaderBytes);
   send(a);
+  outOfLine(a, linkHeaderBytes);
   slowExits(a, OUTBOUND_REASONS);
   return a.assemble();
 }
 
-function readInner(a: Assembler, linkHeaderBytes: number): void {
+function readInner(a: Assembler, at: number): void {
   a.load('u32', R1, R6, SKB_PROTOCOL);
   a.jumpIf(R1, '!=', PROTOCOL_IPV4, 'odd');
-  loadBytes(a, linkHeaderBytes, INNER, IP_BYTES, 'odd');
-  a.load('u32', R3, R6, SKB_LENGTH);
-  if (linkHeaderBytes > 0) a.let(R3, '-=', linkHeaderBytes);
-  checkHeader(a, INNER);
-  a.store('u64', R10, INNER_BYTES, R3);
-  a.load('u8', R1, R10, INNER + IP_TTL);
+  readable(a, at + IP_BYTES, 'in pieces');
+  a.label('together');
+  a.load('u32', R5, R6, SKB_LENGTH);
+  if (at > 0) a.let(R5, '-=', at);
+  checkHeader(a, at);
+  a.load('u8', R1, R2, at + IP_TTL);
   a.jumpIf(R1, '==', 0, 'odd');
   // RFC 2003 §3.2: whether that is a loop, the slow path finds out.
-  a.load('u8', R1, R10, INNER + IP_PROTOCOL);
+  a.load('u8', R1, R2, at + IP_PROTOCOL);
   a.jumpIf(R1, '==', PROTOCOL_IPIP, 'nested');
+  lookUpLongest(a, 'routes', at + IP_DESTINATION, 'route');
 }
 
-/** R8 = the peer's counters; its address is the outer destination. */
+/** The peer's address is the outer destination. R8 = the way there, its device above its MTU. */
 function findPeer(a: Assembler): void {
-  lookUpLongest(a, 'routes', INNER + IP_DESTINATION, 'route');
   a.store('u32', R10, OUTER + IP_DESTINATION, R1);
-  lookUp(a, 'peers', OUTER + IP_DESTINATION);
+  lookUp(a, 'peers', R10, OUTER + IP_DESTINATION);
   a.jumpIf(R0, '==', 0, 'peer');
+  a.load('u64', R8, R0, PEER_VALUE_MTU);
   a.load('u32', R1, R0, PEER_VALUE_MTU);
   a.jumpIf(R1, '==', 0, 'peer');
-  a.store('u64', R10, PEER_MTU, R1);
-  a.load('u32', R1, R0, PEER_VALUE_DEVICE);
-  a.store('u64', R10, PEER_DEVICE, R1);
-  lookUp(a, 'peer_counters', OUTER + IP_DESTINATION);
+  lookUp(a, 'peer_counters', R10, OUTER + IP_DESTINATION);
   a.jumpIf(R0, '==', 0, 'peer');
-  a.let(R8, '=', R0);
+  a.store('u64', R10, PEER_COUNTERS, R0);
 }
 
-/** Fits the path, and the kernel has a way there that does not lead back into the tunnel. */
-function checkWay(a: Assembler): void {
-  a.load('u64', R3, R10, SEGMENT_BYTES);
-  a.let(R3, '+=', IP_BYTES);
-  a.load('u64', R1, R10, PEER_MTU);
-  a.jumpIf(R3, '>', R1, 'too_big');
-  a.load('u64', R1, R10, PEER_DEVICE);
-  a.jumpIf(R1, '==', 0, 'underlay');
-  a.load('u32', R2, R9, SETTING_DEVICE);
-  a.jumpIf(R1, '==', R2, 'underlay');
-}
-
-/** RFC 2003 §3.1 at R10 + OUTER: TTL 64, DSCP and ECN copied, DF copied; an id only where it may be fragmented. */
-function writeOuterHeader(a: Assembler): void {
-  a.store('u8', R10, OUTER, VERSION_4_WITHOUT_OPTIONS);
-  a.load('u8', R1, R10, INNER + IP_TOS);
-  a.store('u8', R10, OUTER + IP_TOS, R1);
-  a.load('u64', R1, R10, INNER_BYTES);
-  a.let(R1, '+=', IP_BYTES);
-  // The total length has 16 bits.
-  a.jumpIf(R1, '>', 0xffff, 'too_big');
-  a.bigEndian(R1, 16);
-  a.store('u16', R10, OUTER + IP_LENGTH, R1);
-  a.store('u16', R10, OUTER + IP_ID, 0);
-  a.load('u16', R1, R10, INNER + IP_FRAGMENT);
-  a.let(R1, '&=', DF_BIT);
-  a.store('u16', R10, OUTER + IP_FRAGMENT, R1);
-  a.jumpIf(R1, '!=', 0, 'id is written');
+/** R0 = an id where the outer packet may be fragmented, else 0 (RFC 6864 §4.1). */
+function drawId(a: Assembler, at: number): void {
+  readable(a, at + IP_BYTES, 'odd');
+  a.let(R0, '=', 0);
+  a.load('u16', R1, R2, at + IP_FRAGMENT);
+  a.jumpIf(R1, '&', DF_BIT, 'id is known');
   a.call(...RANDOM);
-  a.store('u16', R10, OUTER + IP_ID, R0);
-  a.label('id is written');
-  a.load('u32', R1, R9, SETTING_SOURCE);
-  a.store('u32', R10, OUTER + IP_SOURCE, R1);
-  a.store('u8', R10, OUTER + IP_TTL, OUTER_TTL);
-  a.store('u8', R10, OUTER + IP_PROTOCOL, PROTOCOL_IPIP);
-  a.store('u16', R10, OUTER + IP_CHECKSUM, 0);
-  sumHeader(a, OUTER);
+  a.let(R0, '&=', 0xffff);
+  a.label('id is known');
+}
+
+/** Fits the path, and the kernel has a way there that does not lead back into the tunnel. R8 = the underlay device. */
+function checkWay(a: Assembler, linkHeaderBytes: number): void {
+  a.let(R3, '+=', IP_BYTES);
+  a.let(R1, '=', R8);
+  lowerHalf(a, R1);
+  a.jumpIf(R3, '>', R1, 'too_big');
+  // The total length has 16 bits.
+  a.load('u32', R1, R6, SKB_LENGTH);
+  a.jumpIf(R1, '>', LONGEST_PACKET - IP_BYTES + linkHeaderBytes, 'too_big');
+  a.let(R8, '>>=', 32);
+  a.jumpIf(R8, '==', 0, 'underlay');
+  a.load('u32', R1, R9, SETTING_DEVICE);
+  a.jumpIf(R8, '==', R1, 'underlay');
+}
+
+/**
+ * RFC 2003 §3.1: TTL 64, DSCP and ECN copied, DF copied. Put together in registers as it lies in memory, each byte above
+ * the one before it: R2 = version, TOS and length; R0 = id and flags; R9 = our address.
+ */
+function writeOuterHeader(a: Assembler, at: number): void {
+  a.load('u32', R9, R9, SETTING_SOURCE);
+  readable(a, at + IP_BYTES, 'odd');
+  a.load('u16', R1, R2, at + IP_FRAGMENT);
+  a.let(R1, '&=', DF_BIT);
+  a.let(R1, '<<=', 16);
+  a.let(R0, '|=', R1);
+  a.load('u8', R2, R2, at + IP_TOS);
+  a.let(R2, '<<=', 8);
+  a.let(R2, '|=', VERSION_4_WITHOUT_OPTIONS);
+  a.load('u32', R1, R6, SKB_LENGTH);
+  a.let(R1, '+=', IP_BYTES - at);
+  a.bigEndian(R1, 16);
+  a.let(R1, '<<=', 16);
+  a.let(R2, '|=', R1);
+  const ttlAndProtocol = OUTER_TTL | (PROTOCOL_IPIP << 8);
+  a.load('u32', R1, R10, OUTER + IP_DESTINATION);
+  for (const word of [R0, R2, R9]) a.let(R1, '+=', word);
+  a.let(R1, '+=', ttlAndProtocol);
+  foldSum(a);
+  a.let(R0, '<<=', 32);
+  a.let(R0, '|=', R2);
+  a.store('u64', R10, OUTER, R0);
   a.let(R2, '=', 0xffff);
   a.let(R2, '-=', R1);
-  a.store('u16', R10, OUTER + IP_CHECKSUM, R2);
+  a.let(R2, '<<=', 16);
+  a.let(R2, '|=', ttlAndProtocol);
+  a.let(R9, '<<=', 32);
+  a.let(R2, '|=', R9);
+  a.store('u64', R10, OUTER + 8, R2);
+  // What is to be counted: segments above their bytes.
+  a.let(R9, '=', R4);
+  a.let(R9, '<<=', 32);
+  a.let(R9, '|=', R5);
 }
 
 /** Makes room, writes the header, and on a TUN puts a link header before it, which the redirection asks for. */
@@ -204,25 +221,37 @@ function encapsulate(a: Assembler, linkHeaderBytes: number): void {
   a.jumpIf(R0, '!=', 0, 'undo');
 }
 
-function count(a: Assembler): void {
-  a.load('u64', R1, R10, SEGMENTS);
+/** By now an Ethernet header and the outer one are before the inner packet. */
+function count(a: Assembler, linkHeaderBytes: number): void {
+  a.load('u64', R3, R10, PEER_COUNTERS);
+  a.let(R1, '=', R9);
+  a.let(R1, '>>=', 32);
   addToCell(a, R7, CELL_PACKETS);
-  addToCell(a, R8, PEER_OUT_PACKETS);
-  a.load('u64', R1, R10, WIRE_BYTES);
+  addToCell(a, R3, PEER_OUT_PACKETS);
+  lowerHalf(a, R9);
+  a.let(R1, '=', R9);
   addToCell(a, R7, CELL_OUT_BYTES);
-  addToCell(a, R8, PEER_OUT_BYTES);
-  a.load('u64', R1, R10, INNER_BYTES);
+  addToCell(a, R3, PEER_OUT_BYTES);
+  a.load('u32', R1, R6, SKB_LENGTH);
+  a.let(R1, '-=', (linkHeaderBytes || ETHERNET_BYTES) + IP_BYTES);
   addToCell(a, R7, CELL_IN_BYTES);
-  a.load('u64', R1, R10, IS_SUPERPACKET);
-  addToCell(a, R7, CELL_SUPERPACKETS);
+  countSuperpacket(a);
 }
 
 /** The kernel resolves the next hop and sends. */
 function send(a: Assembler): void {
-  a.load('u64', R1, R10, PEER_DEVICE);
+  a.let(R1, '=', R8);
   for (const unused of [R2, R3, R4]) a.let(unused, '=', 0);
   a.call(...REDIRECT_NEIGHBOUR);
   a.exit();
+}
+
+/** What seldom comes: a header in pieces, as a network card's driver may leave it in a packet that is forwarded. */
+function outOfLine(a: Assembler, at: number): void {
+  a.label('in pieces');
+  pull(a, at + IP_BYTES);
+  readable(a, at + IP_BYTES, 'odd');
+  a.jump('together');
   // No memory for a header: back to what it was, and on by the slow path.
   a.label('undo');
   a.let(R1, '=', R6);

@@ -17,6 +17,7 @@ const COMMAND = {
   OBJECT_PIN: 6,
   OBJECT_GET: 7,
   PROG_TEST_RUN: 10,
+  PROG_BY_ID: 13,
   OBJECT_INFO: 15,
   LINK_CREATE: 28,
   LINK_UPDATE: 29,
@@ -37,6 +38,7 @@ const ITEM_BYTES = 128 << 10;
 /** More than any of our maps holds: what is read while it changes has an end. */
 const MOST_KEYS = 1 << 20;
 const LINK_INFO_BYTES = 32;
+const LINK_INFO_PROGRAM = 8;
 const LINK_INFO_DEVICE = 16;
 const MAP_INFO_BYTES = 32;
 /** MAP_UPDATE only where the key is not there yet. */
@@ -225,6 +227,14 @@ export class Bpf {
   /** The device that a link hangs on; 0 where it was taken off, or the device is gone. */
   deviceOf(link: number): number {
     return this.#info(link, LINK_INFO_BYTES)[LINK_INFO_DEVICE / 4]!;
+  }
+
+  /** A descriptor of the program on a link, whoever loaded it. */
+  programOf(link: number): number {
+    const id = this.#info(link, LINK_INFO_BYTES)[LINK_INFO_PROGRAM / 4]!;
+    this.#clear();
+    this.#u32(0, id);
+    return this.#must(COMMAND.PROG_BY_ID, `opening the eBPF program ${id}`);
   }
 
   /** The first words of what the kernel tells of an object. */

@@ -38,7 +38,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   lab: ['base', 'ip', 'wire', 'io', 'model', 'ipam', 'store', 'control', 'host', 'agent'],
   web: ['base', 'ip', 'model', 'store', 'control', 'agent', 'lab'],
-  bench: ['base', 'ip', 'wire', 'fib', 'dataplane', 'io', 'model', 'store', 'agent'],
+  bench: ['base', 'ip', 'wire', 'fib', 'dataplane', 'ebpf', 'io', 'model', 'store', 'agent'],
   cli: ['base', 'ip', 'wire', 'io', 'model', 'ipam', 'store', 'control', 'host', 'agent', 'lab', 'web'],
 };
 

@@ -1,7 +1,9 @@
 /** The bench measures with real programs, and leaves nothing behind. Its figures are not judged here. */
 import { execFileSync, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { clangOnPath } from '../../src/bench/clang-twin.ts';
 
 const MAIN = join(import.meta.dirname, '../../dist/bench/main.js');
 const FIGURE = /\|\s*[\d.]+\s*\|/;
@@ -19,3 +21,18 @@ test('a round of two contenders: figures for both, and no namespace stays', () =
   const namespaces = execFileSync('ip', ['netns', 'list'], { encoding: 'utf8', timeout: 10_000 });
   expect(namespaces).not.toContain(`tortie-b${ran.pid}-`);
 });
+
+test.skipIf(clangOnPath(process.env.PATH ?? '') === undefined)(
+  'the fast path by clang: its programs are loaded over the agents’ maps, and carry packets',
+  () => {
+    const words = ['--quick', '--figures', 'flood', '--only', 'fast path by clang'];
+    const ran = spawnSync(process.execPath, [MAIN, ...words], {
+      encoding: 'utf8',
+      timeout: 60_000,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    expect(ran.status, ran.stderr).toBe(0);
+    expect(ran.stdout.split('\n').find((line) => line.startsWith('| fast path by clang |'))).toMatch(FIGURE);
+    expect(readFileSync('/proc/mounts', 'utf8')).not.toContain('tortie-bench-');
+  },
+);
