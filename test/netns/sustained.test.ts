@@ -140,7 +140,7 @@ describe.each(['ipip', 'udp'] as const)('%s', (transport) => {
   });
   afterAll(async () => {
     await hosts.close();
-    tortie.remove();
+    await tortie.remove();
   });
 
   /** Resident memory of the process, and the heap of its main thread, in bytes. */
