@@ -10,6 +10,7 @@ import { runInThisContext } from 'node:vm';
 import { CHECKSUM_UNVERIFIED, Coalescer } from '../dataplane/coalescing.ts';
 import { PieceBatch } from '../dataplane/ports.ts';
 import { Segmenter } from '../dataplane/segmentation.ts';
+import { OURS, segmentsOf, THEIRS, tcpPacket } from '../dataplane/steady-packets.ts';
 import { ForwardingTable } from '../fib/forwarding-table.ts';
 import { SourceTable } from '../fib/source-table.ts';
 import { ipv4 } from '../ip/ipv4.ts';
@@ -18,16 +19,12 @@ import { GSO_TCPV4 } from '../wire/virtio-net-header.ts';
 import { bytesAllocatedPerCall } from './allocation.ts';
 import { markdownTable, replaceSection } from './page.ts';
 import {
-  OURS,
+  measuredInbound,
+  measuredOutbound,
   SEGMENT_BYTES,
   SEGMENTS,
-  SteadyMemory,
-  segmentsOf,
   steadyConfig,
-  steadyInbound,
-  steadyOutbound,
-  THEIRS,
-  tcpPacket,
+  WasmMemory,
 } from './steady-directions.ts';
 
 const ROUNDS = 7;
@@ -76,7 +73,7 @@ function lookups(): readonly Subject[] {
 }
 
 function checksums(): readonly Subject[] {
-  const memory = new SteadyMemory();
+  const memory = new WasmMemory();
   const at = memory.allocate(65_536, 64);
   return [
     {
@@ -97,7 +94,7 @@ function checksums(): readonly Subject[] {
 }
 
 function segmentation(): Subject {
-  const memory = new SteadyMemory();
+  const memory = new WasmMemory();
   const [packet, target] = [memory.allocate(65_536), memory.allocate(SLOT_BYTES)];
   const superpacket = tcpPacket(OURS, THEIRS, SEGMENTS * SEGMENT_BYTES);
   memory.bytes.set(superpacket, packet);
@@ -113,8 +110,8 @@ function segmentation(): Subject {
 }
 
 function coalescing(): Subject {
-  const memory = new SteadyMemory();
-  const packets = segmentsOf(tcpPacket(THEIRS, OURS, SEGMENTS * SEGMENT_BYTES));
+  const memory = new WasmMemory();
+  const packets = segmentsOf(tcpPacket(THEIRS, OURS, SEGMENTS * SEGMENT_BYTES), SEGMENT_BYTES);
   const offsets = packets.map((packet) => {
     const at = memory.allocate(SLOT_BYTES, 64) + 64;
     memory.bytes.set(packet, at);
@@ -140,7 +137,7 @@ function coalescing(): Subject {
 function directions(): readonly Subject[] {
   return (['ipip', 'udp'] as const).flatMap((transport) =>
     (['single packets', 'superpackets'] as const).flatMap((traffic) => {
-      const [outbound, inbound] = [steadyOutbound(transport, traffic), steadyInbound(transport, traffic)];
+      const [outbound, inbound] = [measuredOutbound(transport, traffic), measuredInbound(transport, traffic)];
       return [
         { name: `outbound, ${transport}, ${traffic}`, run: outbound.step, operations: outbound.packets },
         { name: `inbound, ${transport}, ${traffic}`, run: inbound.step, operations: inbound.packets },

@@ -1,11 +1,11 @@
 /** The steady state allocates nothing per packet: garbage would be pauses in every flow at once. */
 import { expect, test } from 'vitest';
 import { bytesAllocatedPerCall } from '../../../src/bench/allocation.ts';
-import { RepeatingSource, SwallowingSink, steadyWaiter } from '../../../src/bench/steady-links.ts';
 import { Counters, createCounterMemory } from '../../../src/dataplane/counters.ts';
 import { Inbound } from '../../../src/dataplane/inbound.ts';
 import { Outbound } from '../../../src/dataplane/outbound.ts';
 import { PathState } from '../../../src/dataplane/path-state.ts';
+import { RepeatingSource, SwallowingSink, steadyWaiter } from '../../../src/dataplane/steady-links.ts';
 import { ForwardingTable } from '../../../src/fib/forwarding-table.ts';
 import { SourceTable } from '../../../src/fib/source-table.ts';
 import { PlainMemory } from '../../../src/io/memory-links.ts';

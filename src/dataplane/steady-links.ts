@@ -6,8 +6,9 @@ import {
   type PacketSource,
   PieceBatch,
   SEND_OK,
+  SLOT_BYTES,
   type Waiter,
-} from '../dataplane/ports.ts';
+} from './ports.ts';
 
 const SINK_PACKETS = 512;
 const SINK_PIECES = 1024;
@@ -15,23 +16,37 @@ const SINK_PIECES = 1024;
 /** The loops write headers only, so only those are put back: the copying of payload is a kernel's work. */
 const WRITTEN_BYTES = 160;
 
+/** Of datagrams: the addresses of their outer header, and the size of those in each slot (UDP_GRO). */
+export interface SteadyDatagrams {
+  readonly sender: number;
+  readonly destination: number;
+  readonly segmentBytes: readonly number[];
+}
+
 /** Gives the same packets again and again. */
 export class RepeatingSource implements PacketSource {
   readonly batch: PacketBatch;
   readonly #memory: PacketMemory;
   readonly #heads: readonly Uint8Array[];
 
-  /** `segmentBytes`: of the datagrams that each packet is made of, where the kernel merged some (UDP_GRO). */
-  constructor(memory: PacketMemory, packets: readonly Uint8Array[], segmentBytes = 0) {
+  constructor(
+    memory: PacketMemory,
+    packets: readonly Uint8Array[],
+    datagrams?: SteadyDatagrams,
+    slotBytes = SLOT_BYTES,
+  ) {
     this.#memory = memory;
-    this.batch = new PacketBatch(memory, packets.length);
+    this.batch = new PacketBatch(memory, packets.length, slotBytes);
     // Datagrams have headers all over the slot.
-    const written = segmentBytes === 0 ? WRITTEN_BYTES : Number.POSITIVE_INFINITY;
+    const written = datagrams ? Number.POSITIVE_INFINITY : WRITTEN_BYTES;
     this.#heads = packets.map((packet) => packet.subarray(0, written));
     packets.forEach((packet, i) => {
       memory.bytes.set(packet, this.batch.offset[i]!);
       this.batch.length[i] = packet.length;
-      this.batch.segmentBytes[i] = segmentBytes;
+      if (datagrams === undefined) return;
+      this.batch.segmentBytes[i] = datagrams.segmentBytes[i]!;
+      this.batch.sender[i] = datagrams.sender;
+      this.batch.destination[i] = datagrams.destination;
     });
   }
 
@@ -54,3 +69,20 @@ export class SwallowingSink implements PacketSink {
 
 /** There is always something, and always room. */
 export const steadyWaiter: Waiter = { wait: () => 0, waitForSink: () => true };
+
+/** Memory that no kernel sees. */
+export class SteadyMemory implements PacketMemory {
+  readonly bytes: Uint8Array;
+  #used = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+
+  allocate(size: number, alignment = 8): number {
+    const offset = Math.ceil(this.#used / alignment) * alignment;
+    if (offset + size > this.bytes.length) throw new Error(`bug: no ${size} bytes left at ${offset}`);
+    this.#used = offset + size;
+    return offset;
+  }
+}
