@@ -111,7 +111,14 @@ class Tunnel {
       this.#release();
       return dataPlane?.stop();
     });
-    await this.#startDataPlane(() => this.#follower.start());
+    await this.#startDataPlane(() => {
+      this.#follower.start();
+      // The device is there already, and what its routes come to can be found out while the threads start.
+      const index = this.#forwarding.linkNamed(this.#options.device)?.index;
+      if (index === undefined) return;
+      this.#forwarding.setDevice(index);
+      this.#forwarding.drain();
+    });
   }
 
   untilStopped(): Promise<void> {

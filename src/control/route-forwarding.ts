@@ -16,7 +16,8 @@
 import type { ForwardingConfig, ForwardingOperation, Peer } from '../fib/forwarding-config.ts';
 import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
 import type { Transport, UnderlayMtu } from '../ip/mtu.ts';
-import { formatPrefix, netmask, type Prefix, prefixContains } from '../ip/prefix.ts';
+import { formatPrefix, type Prefix, prefixContains } from '../ip/prefix.ts';
+import { PrefixMap } from '../ip/prefix-map.ts';
 import type { KernelChange, KernelLink, KernelRoute, KernelTables } from './kernel-tables.ts';
 import { MAIN_TABLE } from './kernel-tables.ts';
 import { chooseRoute, NO_CHOICE, type RouteChoice } from './route-choice.ts';
@@ -42,14 +43,15 @@ interface Uses {
 
 export class RouteForwarding {
   readonly #settings: RouteForwardingSettings;
-  #routes = new Map<number, KernelRoute[]>();
-  readonly #prefixesOfLength = new Int32Array(33);
+  readonly #routes = new PrefixMap<KernelRoute[]>();
+  /** Of each prefix the route that our own packets take past our device; looked up again where it is undefined. */
+  #underlay: PrefixMap<KernelRoute> | undefined;
   readonly #links = new Map<number, KernelLink>();
-  readonly #laid = new Map<number, RouteChoice>();
+  readonly #laid = new PrefixMap<RouteChoice>();
   readonly #uses = new Map<Ipv4, Uses>();
   readonly #peers = new Map<Ipv4, Peer>();
-  readonly #disputed = new Map<number, Prefix>();
-  readonly #marked = new Set<number>();
+  readonly #disputed = new PrefixMap<Prefix>();
+  readonly #marked = new PrefixMap<Prefix>();
   readonly #markedPeers = new Set<Ipv4>();
   #mtuStale = false;
   #device: number | null = null;
@@ -74,6 +76,11 @@ export class RouteForwarding {
     return this.#links.get(index);
   }
 
+  linkNamed(name: string): KernelLink | undefined {
+    for (const link of this.#links.values()) if (link.name === name) return link;
+    return undefined;
+  }
+
   /** Prefixes whose routes through our device differ from table to table; main has the word. */
   disputed(): readonly Prefix[] {
     return [...this.#disputed.values()];
@@ -90,6 +97,7 @@ export class RouteForwarding {
   setDevice(index: number | null): void {
     if (this.#device === index) return;
     this.#device = index;
+    this.#underlay = undefined;
     this.#markAll();
   }
 
@@ -97,12 +105,11 @@ export class RouteForwarding {
   replace(tables: KernelTables): void {
     this.#links.clear();
     for (const link of tables.links) this.#links.set(link.index, link);
-    for (const key of this.#routes.keys()) this.#marked.add(key);
-    this.#routes = new Map();
-    this.#prefixesOfLength.fill(0);
+    this.#markAll();
+    this.#routes.clear();
+    this.#underlay = undefined;
     this.#routeCount = 0;
     for (const route of tables.routes) this.#insert(route, 'appended');
-    this.#mtuStale = true;
   }
 
   apply(change: KernelChange): Agreement {
@@ -122,7 +129,7 @@ export class RouteForwarding {
   /** What makes the table laid so far into what the routes say now. */
   drain(): ForwardingOperation[] {
     const prefixes: ForwardingOperation[] = [];
-    for (const key of this.#marked) this.#lay(key, prefixes);
+    for (const prefix of this.#marked.values()) this.#lay(prefix, prefixes);
     this.#marked.clear();
     if (this.#mtuStale) for (const address of this.#peers.keys()) this.#markedPeers.add(address);
     this.#mtuStale = false;
@@ -176,15 +183,16 @@ export class RouteForwarding {
   }
 
   #insert(route: KernelRoute, position: 'first' | 'replaced' | 'appended'): void {
-    const key = keyOf(route.prefix);
-    const routes = this.#routes.get(key);
-    this.#marked.add(key);
+    const routes = this.#routes.get(route.prefix);
+    this.#marked.set(route.prefix, route.prefix);
     if (routes === undefined) {
-      this.#routes.set(key, [route]);
-      this.#prefixesOfLength[route.prefix.length]!++;
+      this.#routes.set(route.prefix, [route]);
       this.#routeCount++;
-      return;
-    }
+    } else this.#insertAmong(routes, route, position);
+    this.#findUnderlay(route.prefix);
+  }
+
+  #insertAmong(routes: KernelRoute[], route: KernelRoute, position: 'first' | 'replaced' | 'appended'): void {
     const at = routes.findIndex((known) => known.table === route.table && known.metric === route.metric);
     if (at >= 0 && (position === 'replaced' || sameRoute(routes[at]!, route))) {
       routes[at] = route;
@@ -196,47 +204,44 @@ export class RouteForwarding {
   }
 
   #remove(route: KernelRoute): Agreement {
-    const key = keyOf(route.prefix);
-    const routes = this.#routes.get(key) ?? [];
+    const routes = this.#routes.get(route.prefix) ?? [];
     const like = (known: KernelRoute) => known.table === route.table && known.metric === route.metric;
     const at = routes.findIndex((known) => like(known) && sameRoute(known, route));
     // Old news, such as what was said before a dump that has its successor already: kept until the next dump.
     if (at < 0) return routes.some(like) ? 'drifted' : 'agreed';
     routes.splice(at, 1);
     this.#routeCount--;
-    this.#marked.add(key);
-    if (routes.length === 0) {
-      this.#routes.delete(key);
-      this.#prefixesOfLength[route.prefix.length]!--;
-    }
+    this.#marked.set(route.prefix, route.prefix);
+    if (routes.length === 0) this.#routes.delete(route.prefix);
+    this.#findUnderlay(route.prefix);
     return 'agreed';
   }
 
   #markAll(): void {
-    for (const key of this.#routes.keys()) this.#marked.add(key);
+    for (const [route] of this.#routes.values()) if (route) this.#marked.set(route.prefix, route.prefix);
     this.#mtuStale = true;
   }
 
-  #lay(key: number, operations: ForwardingOperation[]): void {
-    const before = this.#laid.get(key) ?? NO_CHOICE;
-    const after = chooseRoute(this.#routes.get(key) ?? [], this.#device);
-    if (after.disputed) this.#disputed.set(key, after.entry!.prefix);
-    else if (this.#disputed.size > 0) this.#disputed.delete(key);
+  #lay(prefix: Prefix, operations: ForwardingOperation[]): void {
+    const before = this.#laid.get(prefix) ?? NO_CHOICE;
+    const after = chooseRoute(this.#routes.get(prefix) ?? [], this.#device);
+    if (after.disputed) this.#disputed.set(prefix, prefix);
+    else this.#disputed.delete(prefix);
     if (!sameHops(before.entry?.nextHops, after.entry?.nextHops)) {
       if (after.entry) operations.push({ op: 'set-entry', entry: after.entry });
-      else operations.push({ op: 'delete-entry', prefix: before.entry!.prefix });
+      else operations.push({ op: 'delete-entry', prefix });
       this.#entryCount += Number(after.entry !== null) - Number(before.entry !== null);
     }
     if (!sameHops(before.source?.owners, after.source?.owners)) {
       if (after.source) operations.push({ op: 'set-source', source: after.source });
-      else operations.push({ op: 'delete-source', prefix: before.source!.prefix });
+      else operations.push({ op: 'delete-source', prefix });
     }
     for (const address of after.through) this.#use(address, 'through', 1);
     for (const address of after.beside) this.#use(address, 'beside', 1);
     for (const address of before.through) this.#use(address, 'through', -1);
     for (const address of before.beside) this.#use(address, 'beside', -1);
-    if (after === NO_CHOICE) this.#laid.delete(key);
-    else this.#laid.set(key, after);
+    if (after === NO_CHOICE) this.#laid.delete(prefix);
+    else this.#laid.set(prefix, after);
   }
 
   #use(address: Ipv4, how: keyof Uses, count: 1 | -1): void {
@@ -272,9 +277,9 @@ export class RouteForwarding {
   /** A route that peers are reached by has changed: their MTUs are looked up again. */
   #noticeUnderlay(route: KernelRoute): void {
     if (this.#mtuStale) return;
-    const isUnderlay = (one: KernelRoute) => one.type === 'unicast' && !this.#isOurs(one);
     // What it replaces counts too.
-    if (!isUnderlay(route) && !this.#routes.get(keyOf(route.prefix))?.some(isUnderlay)) return;
+    const isUnderlay = (one: KernelRoute) => this.#isUnderlay(one);
+    if (!isUnderlay(route) && !this.#routes.get(route.prefix)?.some(isUnderlay)) return;
     for (const address of this.#peers.keys())
       if (prefixContains(route.prefix, address)) {
         this.#mtuStale = true;
@@ -282,27 +287,28 @@ export class RouteForwarding {
       }
   }
 
-  #isOurs(route: KernelRoute): boolean {
-    return route.nextHops.some((hop) => hop.interfaceIndex === this.#device);
+  #isUnderlay(route: KernelRoute): boolean {
+    return route.type === 'unicast' && !route.nextHops.some((hop) => hop.interfaceIndex === this.#device);
   }
 
   /** The route that an outer packet takes, by main or else any table. */
   #routeTo(address: Ipv4): KernelRoute | undefined {
-    for (let length = 32; length >= 0; length--) {
-      if (this.#prefixesOfLength[length] === 0) continue;
-      const routes = this.#routes.get(
-        keyOf({ address: ((address & netmask(length)) >>> 0) as Ipv4, length }),
-      );
-      const found = routes?.filter((route) => route.type === 'unicast' && !this.#isOurs(route));
-      if (found?.length) return found.find((route) => route.table === MAIN_TABLE) ?? found[0];
+    if (!this.#underlay) {
+      this.#underlay = new PrefixMap();
+      for (const [route] of this.#routes.values()) if (route) this.#findUnderlay(route.prefix);
     }
-    return undefined;
+    return this.#underlay.longest(address);
   }
-}
 
-/** A number for a Map: 38 bits. */
-function keyOf(prefix: Prefix): number {
-  return prefix.address * 64 + prefix.length;
+  #findUnderlay(prefix: Prefix): void {
+    if (!this.#underlay) return;
+    let found: KernelRoute | undefined;
+    for (const route of this.#routes.get(prefix) ?? [])
+      if (this.#isUnderlay(route) && (!found || (found.table !== MAIN_TABLE && route.table === MAIN_TABLE)))
+        found = route;
+    if (found) this.#underlay.set(prefix, found);
+    else this.#underlay.delete(prefix);
+  }
 }
 
 type Hops = readonly Ipv4[] | string | undefined;

@@ -96,7 +96,9 @@ export class SourceTable {
     this.#sources.reserve(rows.length / ROW_WORDS);
     for (let at = 0; at < rows.length; at += ROW_WORDS) {
       const value = this.#groups.valueOf(rows[at + 2]!, groups);
-      this.#setValue(rows[at]!, rows[at + 1]!, value, nowMs);
+      if (before > 0) this.#setValue(rows[at]!, rows[at + 1]!, value, nowMs);
+      // The first table takes nothing from anybody.
+      else this.#releaseValue(this.#sources.set(rows[at]!, rows[at + 1]!, value));
     }
     if (before > 0)
       for (const { address, length } of this.#sources.prefixesBeside(rows))
@@ -158,7 +160,7 @@ export class SourceTable {
     const old = this.#sources.set(address, length, value);
     if (old !== NO_MATCH) {
       if (old !== value) this.#keepForGrace(address, length, old, nowMs);
-      if (old >= FIRST_GROUP) this.#groups.release(old);
+      this.#releaseValue(old);
       return;
     }
     // A new, longer prefix takes addresses out of a shorter one: that one's owner is the old owner.
@@ -171,6 +173,10 @@ export class SourceTable {
     if (old < FIRST_GROUP) return;
     this.#keepForGrace(address, length, old, nowMs);
     this.#groups.release(old);
+  }
+
+  #releaseValue(value: number): void {
+    if (value >= FIRST_GROUP) this.#groups.release(value);
   }
 
   #keepForGrace(address: number, length: number, value: number, nowMs: number): void {

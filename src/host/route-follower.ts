@@ -194,11 +194,7 @@ function routeOf(message: RouteMessage): KernelRoute | undefined {
       metric: message.priority,
       type,
       mtu: message.mtu,
-      nextHops: message.nextHops.map(({ gateway, interfaceIndex, weight }) => ({
-        gateway,
-        interfaceIndex,
-        weight,
-      })),
+      nextHops: message.nextHops,
     }
   );
 }

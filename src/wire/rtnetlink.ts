@@ -311,27 +311,48 @@ function decodeAddress(body: Range, change: Change): AddressMessage | undefined 
   };
 }
 
+/** Without a table of its attributes: there are tens of thousands of routes. */
 function decodeRoute(body: Range, change: Change, messageFlags: number): RouteMessage | undefined {
   const { view, bytes, start, end } = body;
   if (start + RTMSG_BYTES > end || bytes[start] !== AF_INET) return undefined;
-  const attributes = attributesOf(body, start + RTMSG_BYTES);
-  const metrics = attributes.get(RTA_METRICS);
+  let destination = 0 as Ipv4;
+  let gateway: Ipv4 | null = null;
+  let preferredSource: Ipv4 | null = null;
+  let [table, priority, mtu, interfaceIndex] = [0, 0, 0, 0];
+  let multipath: Range | undefined;
+  for (let at = start + RTMSG_BYTES; at + ATTRIBUTE_HEADER_BYTES <= end; ) {
+    const size = view.getUint16(at, true);
+    if (size < ATTRIBUTE_HEADER_BYTES || at + size > end) break;
+    const value = at + ATTRIBUTE_HEADER_BYTES;
+    const whole = size >= ATTRIBUTE_HEADER_BYTES + 4;
+    const type = view.getUint16(at + 2, true) & ATTRIBUTE_TYPE_MASK;
+    if (type === RTA_DST) destination = (whole ? readU32(bytes, value) : 0) as Ipv4;
+    else if (type === RTA_GATEWAY) gateway = whole ? (readU32(bytes, value) as Ipv4) : null;
+    else if (type === RTA_OIF) interfaceIndex = whole ? view.getUint32(value, true) : 0;
+    else if (type === RTA_TABLE) table = whole ? view.getUint32(value, true) : 0;
+    else if (type === RTA_PRIORITY) priority = whole ? view.getUint32(value, true) : 0;
+    else if (type === RTA_PREFSRC) preferredSource = whole ? (readU32(bytes, value) as Ipv4) : null;
+    else if (type === RTA_METRICS)
+      mtu = integer(attributesOf({ view, bytes, start: value, end: at + size }, value).get(RTAX_MTU));
+    else if (type === RTA_MULTIPATH) multipath = { view, bytes, start: value, end: at + size };
+    at += aligned(size);
+  }
   const flags = view.getUint32(start + 8, true);
   const position = positionOf(messageFlags);
   return {
     kind: 'route',
     change,
-    destination: address(attributes.get(RTA_DST)) ?? (0 as Ipv4),
+    destination,
     prefixLength: bytes[start + 1]!,
     // The byte in the header holds tables up to 255; the attribute, where it is there, holds any.
-    table: integer(attributes.get(RTA_TABLE)) || bytes[start + 4]!,
+    table: table || bytes[start + 4]!,
     protocol: bytes[start + 5]!,
     scope: bytes[start + 6]!,
     type: bytes[start + 7]!,
-    priority: integer(attributes.get(RTA_PRIORITY)),
-    preferredSource: address(attributes.get(RTA_PREFSRC)),
-    mtu: metrics === undefined ? 0 : integer(attributesOf(metrics, metrics.start).get(RTAX_MTU)),
-    nextHops: decodeNextHops(attributes, flags),
+    priority,
+    preferredSource,
+    mtu,
+    nextHops: multipath ? decodeMultipath(multipath) : onlyHop(gateway, interfaceIndex, flags),
     ...(position === undefined ? {} : { position }),
   };
 }
@@ -361,35 +382,29 @@ function positionOf(messageFlags: number): RouteMessage['position'] {
   return messageFlags & NLM_F_APPEND ? 'appended' : undefined;
 }
 
-function nextHop(
-  attributes: ReadonlyMap<number, Range>,
-  index: number,
-  flags: number,
-  weight: number,
-): RouteNextHop {
+function nextHop(gateway: Ipv4 | null, interfaceIndex: number, flags: number, weight: number): RouteNextHop {
   return {
-    gateway: address(attributes.get(RTA_GATEWAY)),
-    interfaceIndex: index,
+    gateway,
+    interfaceIndex,
     onlink: (flags & RTNH_F_ONLINK) !== 0,
     dead: (flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN)) !== 0,
     weight,
   };
 }
 
-function decodeNextHops(attributes: ReadonlyMap<number, Range>, flags: number): RouteNextHop[] {
-  const multipath = attributes.get(RTA_MULTIPATH);
-  if (multipath === undefined) {
-    const single = nextHop(attributes, integer(attributes.get(RTA_OIF)), flags, 1);
-    return single.gateway === null && single.interfaceIndex === 0 ? [] : [single];
-  }
-  const { view, bytes, end } = multipath;
+function onlyHop(gateway: Ipv4 | null, interfaceIndex: number, flags: number): RouteNextHop[] {
+  return gateway === null && interfaceIndex === 0 ? [] : [nextHop(gateway, interfaceIndex, flags, 1)];
+}
+
+function decodeMultipath({ view, bytes, start, end }: Range): RouteNextHop[] {
   const hops: RouteNextHop[] = [];
-  for (let at = multipath.start; at + RTNEXTHOP_BYTES <= end; ) {
+  for (let at = start; at + RTNEXTHOP_BYTES <= end; ) {
     const size = view.getUint16(at, true);
     if (size < RTNEXTHOP_BYTES || at + size > end) break;
     const own = attributesOf({ view, bytes, start: at, end: at + size }, at + RTNEXTHOP_BYTES);
+    const gateway = address(own.get(RTA_GATEWAY));
     // rtnh_hops is the weight less one.
-    hops.push(nextHop(own, view.getInt32(at + 4, true), bytes[at + 2]!, bytes[at + 3]! + 1));
+    hops.push(nextHop(gateway, view.getInt32(at + 4, true), bytes[at + 2]!, bytes[at + 3]! + 1));
     at += aligned(size);
   }
   return hops;
