@@ -73,6 +73,8 @@ export interface TunnelStatus extends Status {
     readonly carrier: boolean;
   };
   readonly local: string | null;
+  /** CIDRs that do not leave plain while other people's routes are gone. */
+  readonly guard: readonly string[];
   /** Of the forwarding table: grows by one with each change in force. */
   readonly revision: number;
   readonly lastChange: { readonly at: string; readonly what: string; readonly operations: number } | null;

@@ -22,6 +22,7 @@ export interface TunnelRunFlags {
   readonly local?: string;
   readonly mtu?: string;
   readonly allow?: string;
+  readonly guard?: string;
   readonly transport?: string;
   readonly udpPort?: string;
   readonly sender?: string;
@@ -37,6 +38,8 @@ export interface TunnelOptions {
   /** null: automatic for a device that we make, and none of our business for one that is there. */
   readonly mtu: number | null;
   readonly allow: readonly Prefix[];
+  /** What must not leave plain while other people's routes are gone. */
+  readonly guard: readonly Prefix[];
   readonly transport: 'ipip' | 'udp' | 'auto';
   readonly udpPort: number;
   readonly sender: SenderMode;
@@ -49,13 +52,19 @@ export function tunnelSocketPath(runDirectory: string, device: string): string {
   return join(runDirectory, `tunnel-${device}.sock`);
 }
 
+/** Which guard routes are ours. */
+export function tunnelGuardFile(runDirectory: string, device: string): string {
+  return join(runDirectory, `tunnel-${device}.guard`);
+}
+
 /** @throws UsageError that names the flag */
 export function parseTunnelOptions(flags: TunnelRunFlags, env: NodeJS.ProcessEnv): TunnelOptions {
   return {
     device: deviceNameOf(flags.device),
     local: localAddress(flags.local),
     mtu: parseMtu(flags.mtu ?? ''),
-    allow: allowed(flags.allow),
+    allow: flags.allow === 'any' ? [prefixOf(0, 0)] : prefixes('--allow', flags.allow),
+    guard: prefixes('--guard', flags.guard),
     transport: oneOf('--transport', flags.transport ?? 'ipip', ['ipip', 'udp', 'auto']),
     udpPort: wholeNumber('--udp-port', flags.udpPort ?? String(DEFAULT_UDP_PORT), 1, 65535),
     sender: senderMode(flags.sender),
@@ -72,16 +81,16 @@ function localAddress(text: string | undefined): Ipv4 | null {
   return address;
 }
 
-function allowed(text: string | undefined): Prefix[] {
+function prefixes(flag: '--allow' | '--guard', text: string | undefined): Prefix[] {
   if (text === undefined) return [];
-  if (text === 'any') return [prefixOf(0, 0)];
   return text.split(',').map((word) => {
     const address = parseIpv4(word);
     const prefix = address === undefined ? parsePrefix(word) : hostPrefix(address);
     if (!prefix)
-      throw new UsageError(`--allow: expected 'any' or CIDR[,…] without host bits, got "${word}"`, {
-        hint: 'for example --allow 10.0.0.0/16,192.0.2.7',
-      });
+      throw new UsageError(
+        `${flag}: expected ${flag === '--allow' ? "'any' or " : ''}CIDR[,…] without host bits, got "${word}"`,
+        { hint: `for example ${flag} ${flag === '--allow' ? '10.0.0.0/16,192.0.2.7' : '192.168.0.0/16'}` },
+      );
     return prefix;
   });
 }

@@ -1,6 +1,7 @@
 /** What on the host would spoil the work of `tortie tunnel run`, each with the line that mends it. */
 import type { KernelLink } from '../control/kernel-tables.ts';
 import { readSysctl } from '../host/sysctl.ts';
+import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
 import { formatPrefix, type Prefix } from '../ip/prefix.ts';
 
 /** Of the prefixes that a warning is about so many are named. */
@@ -15,12 +16,14 @@ export interface TunnelSurroundings {
   readonly disputed: readonly Prefix[];
   /** Prefixes that no transport of ours can send to. */
   readonly unsendable: readonly Prefix[];
+  /** Next hops that only a guard route leads to. */
+  readonly cutOff: readonly Ipv4[];
   readonly looped: number;
 }
 
 /** Read anew for each status: these are other people's switches. */
 export function tunnelWarnings(around: TunnelSurroundings): string[] {
-  const { wanted, caughtUp, device, underlay, disputed, unsendable, looped } = around;
+  const { wanted, caughtUp, device, underlay, disputed, unsendable, cutOff, looped } = around;
   const name = device?.name ?? wanted;
   const warnings: string[] = [];
   if (!caughtUp) warnings.push('the last changes of routes, links or addresses are not in force yet');
@@ -50,6 +53,12 @@ export function tunnelWarnings(around: TunnelSurroundings): string[] {
     warnings.push(
       `${unsendable.length} prefixes have a route without gateway, and packets to them are dropped: who takes UDP ` +
         `is said of gateways only; give them one, or use --transport auto: ${some(unsendable)}`,
+    );
+  if (cutOff.length > 0)
+    warnings.push(
+      `${cutOff.length} next hops are inside --guard, and nothing but the default route leads there, so what is ` +
+        `wrapped for them does not leave: ${cutOff.slice(0, NAMED_PREFIXES).map(formatIpv4).join(', ')}; ` +
+        'guard the pools of workloads only',
     );
   if (looped > 0)
     warnings.push(

@@ -11,25 +11,25 @@
  * again, which makes the device anew; whoever owns the routes puts them back.
  */
 import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
-import { UnavailableError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { KernelChange, KernelTables } from '../control/kernel-tables.ts';
 import { RouteForwarding } from '../control/route-forwarding.ts';
 import { output } from '../host/commands.ts';
 import { RouteFollower } from '../host/route-follower.ts';
 import { readSysctl, writeSysctl } from '../host/sysctl.ts';
-import { flockLock } from '../io/file-lock.ts';
 import { formatIpv4 } from '../ip/ipv4.ts';
 import { type OverlayMtu, overlayMtu, type UnderlayMtu } from '../ip/mtu.ts';
+import { formatPrefix } from '../ip/prefix.ts';
 import type { DataPlane, DataPlaneOptions } from './data-plane.ts';
 import { FAST_PATH_STARTING } from './fast-path-state.ts';
+import { RouteGuard } from './route-guard.ts';
 import { SENDER_STARTING } from './sender-state.ts';
 import { type PeerStatus, TUNNEL_STATUS_VERSION, type TunnelStatus } from './status.ts';
 import { serveStatus } from './status-socket.ts';
 import { TableLaying } from './table-laying.ts';
-import { type TunnelOptions, tunnelSocketPath } from './tunnel-options.ts';
+import { takeTunnelLock } from './tunnel-lock.ts';
+import { type TunnelOptions, tunnelGuardFile, tunnelSocketPath } from './tunnel-options.ts';
 import { tunnelWarnings } from './tunnel-warnings.ts';
 
 /** How soon a data plane that ended is started again. */
@@ -73,6 +73,7 @@ class Tunnel {
   readonly #forwarding: RouteForwarding;
   readonly #follower: RouteFollower;
   readonly #table: TableLaying;
+  readonly #guard: RouteGuard;
   #dataPlane: DataPlane | undefined;
   #restarting: Promise<void> = Promise.resolve();
   #problem: string | null = null;
@@ -93,6 +94,11 @@ class Tunnel {
       clock: parts.clock,
       logger: parts.logger,
     });
+    this.#guard = new RouteGuard({
+      prefixes: options.guard,
+      file: tunnelGuardFile(options.runDirectory, options.device),
+      logger: parts.logger,
+    });
     this.#follower = new RouteFollower({
       clock: parts.clock,
       logger: parts.logger,
@@ -104,7 +110,9 @@ class Tunnel {
 
   async start(): Promise<void> {
     mkdirSync(this.#options.runDirectory, { recursive: true, mode: 0o755 });
-    this.#takeLock();
+    const lock = takeTunnelLock(this.#options.runDirectory, this.#options.device);
+    this.#stoppers.push(() => lock.release());
+    this.#guard.start();
     await this.#serve();
     this.#stoppers.push(() => {
       const dataPlane = this.#dataPlane;
@@ -138,23 +146,6 @@ class Tunnel {
       }
     }
     this.#stoppers.length = 0;
-  }
-
-  #takeLock(): void {
-    const { runDirectory, device } = this.#options;
-    const path = join(runDirectory, `tunnel-${device}.lock`);
-    const lock = flockLock.tryAcquire(path);
-    if (!lock) {
-      const holder = flockLock.holder(path) ?? 'another process';
-      throw new UnavailableError(
-        'ERR_TUNNEL_RUNNING',
-        `${device} is already served on this host: ${holder}`,
-        {
-          hint: 'stop that one first, or run this one with another --device',
-        },
-      );
-    }
-    this.#stoppers.push(() => lock.release());
   }
 
   async #serve(): Promise<void> {
@@ -260,11 +251,13 @@ class Tunnel {
   }
 
   #onTables(tables: KernelTables): void {
+    this.#guard.compare(tables);
     this.#forwarding.replace(tables);
     this.#table.lay();
   }
 
   #onChanges(changes: readonly KernelChange[]): void {
+    this.#guard.hear(changes);
     for (const change of changes) if (this.#forwarding.apply(change) === 'drifted') this.#follower.doubt();
     this.#table.lay();
   }
@@ -298,6 +291,7 @@ class Tunnel {
       underlay: this.#forwarding.underlayLinks(),
       disputed: this.#forwarding.disputed(),
       unsendable: transport === 'udp' ? this.#forwarding.withoutGateway() : [],
+      cutOff: this.#forwarding.cutOffBy(this.#options.guard),
       looped: counters.outbound_drop_loop_nested_packets ?? 0,
     });
     return {
@@ -315,6 +309,7 @@ class Tunnel {
       },
       local: local === null ? null : formatIpv4(local),
       transport,
+      guard: this.#options.guard.map(formatPrefix),
       routes: this.#forwarding.routeCount,
       entries: this.#forwarding.entryCount,
       revision: dataPlane?.revision ?? 0,

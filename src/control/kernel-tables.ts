@@ -19,8 +19,11 @@ export interface KernelRoute {
   readonly table: number;
   /** 0 is the most preferred. */
   readonly metric: number;
-  /** `local`: an address of this host, or a broadcast address; `refused`: blackhole, unreachable, prohibit. */
-  readonly type: 'unicast' | 'local' | 'refused';
+  /**
+   * `local`: an address of this host, or a broadcast address; `refused`: blackhole, unreachable, prohibit; `guard`:
+   * the one beneath all others that we put there ourselves (--guard), which says nothing about who sends what.
+   */
+  readonly type: 'unicast' | 'local' | 'refused' | 'guard';
   /** 0 where the route does not set one. */
   readonly mtu: number;
   readonly nextHops: readonly KernelNextHop[];

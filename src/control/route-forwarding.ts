@@ -109,7 +109,7 @@ export class RouteForwarding {
     this.#routes.clear();
     this.#underlay = undefined;
     this.#routeCount = 0;
-    for (const route of tables.routes) this.#insert(route, 'appended');
+    for (const route of tables.routes) if (route.type !== 'guard') this.#insert(route, 'appended');
   }
 
   apply(change: KernelChange): Agreement {
@@ -120,6 +120,7 @@ export class RouteForwarding {
       if (known?.mtu !== change.link.mtu) this.#mtuStale = true;
       return 'agreed';
     }
+    if (change.route.type === 'guard') return 'agreed';
     this.#noticeUnderlay(change.route);
     if (change.change === 'deleted') return this.#remove(change.route);
     this.#insert(change.route, change.position);
@@ -166,6 +167,16 @@ export class RouteForwarding {
       if (through > 0)
         for (const hop of this.#routeTo(address)?.nextHops ?? []) indexes.add(hop.interfaceIndex);
     return [...indexes].flatMap((index) => this.#links.get(index) ?? []);
+  }
+
+  /** Next hops through our device that no route leads to but one that is shorter than a guard which covers them. */
+  cutOffBy(guards: readonly Prefix[]): readonly Ipv4[] {
+    if (guards.length === 0) return [];
+    return [...this.#uses].flatMap(([address, { through }]) => {
+      const length = this.#routeTo(address)?.prefix.length ?? 0;
+      const cutOff = guards.some((guard) => guard.length > length && prefixContains(guard, address));
+      return through > 0 && cutOff ? address : [];
+    });
   }
 
   /** The underlay's MTU towards `address`; undefined where no route leads there. */

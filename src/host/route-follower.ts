@@ -23,6 +23,7 @@ import {
   ROUTE_UNICAST,
   type RouteMessage,
 } from '../wire/rtnetlink.ts';
+import { isGuardRoute } from './guard-routes.ts';
 
 const ROUTE_BROADCAST = 3;
 const ROUTE_PROHIBIT = 8;
@@ -186,7 +187,7 @@ function linkOf({ index, name, up, running, mtu, type }: LinkMessage): KernelLin
 
 /** undefined for multicast and `throw`, which say nothing about who sends what. */
 function routeOf(message: RouteMessage): KernelRoute | undefined {
-  const type = typeOf(message.type);
+  const type = isGuardRoute(message) ? 'guard' : typeOf(message.type);
   return (
     type && {
       prefix: prefixOf(message.destination, message.prefixLength),

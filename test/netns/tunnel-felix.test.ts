@@ -3,13 +3,25 @@
  * It finds a device named tunl0, never asks of what kind it is, and no line of ours is told about any of it.
  */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { eventually } from '../helpers/small-cloud.ts';
+import { openCapture } from '../../src/io/capture.ts';
+import { namedNetworkNamespace } from '../../src/io/netns.ts';
+import { ipv4 } from '../../src/ip/ipv4.ts';
+import { decodeFrame, ipv4Layers } from '../../src/wire/decode.ts';
+import { eventually, MAIN } from '../helpers/small-cloud.ts';
 import { transfer } from '../helpers/tcp-transfer.ts';
-import { address, block, type Host, inner, TunnelHosts } from '../helpers/tunnel-hosts.ts';
+import {
+  address,
+  block,
+  type Host,
+  inner,
+  TunnelHosts,
+  type TunnelProcess,
+} from '../helpers/tunnel-hosts.ts';
 
 const hosts = new TunnelHosts('tf');
 const ALL: readonly Host[] = ['a', 'b', 'c'];
 const others = (host: Host) => ALL.filter((other) => other !== host);
+let tunnelOfA: TunnelProcess | undefined;
 /** In the host's block, as a workload's address; on `lo`, where Felix would have it behind a `cali` interface. */
 const workload = (host: Host) => inner(host).replace(/\.0$/, '.5');
 
@@ -34,6 +46,14 @@ function felixAddsRoutes(host: Host): void {
   );
 }
 
+/** Felix sees the carrier go, and takes away what leads by the device; its blackhole stays. */
+async function felixWithdrawsRoutes(host: Host): Promise<void> {
+  await eventually(`${host}: no carrier`, async () =>
+    hosts.run(host, 'ip', 'link', 'show', 'tunl0').includes('NO-CARRIER') ? true : undefined,
+  );
+  hosts.ip(host, 'route flush dev tunl0 proto 80');
+}
+
 /** The rules of Felix's nftables that concern protocol 4 and the device. */
 function felixAddsRules(host: Host): void {
   const all = ALL.map(address).join(', ');
@@ -54,7 +74,7 @@ function felixAddsRules(host: Host): void {
 
 beforeAll(async () => {
   hosts.up();
-  await Promise.all(ALL.map((host) => hosts.serve(host)));
+  [tunnelOfA] = await Promise.all(ALL.map((host) => hosts.serve(host)));
 });
 
 afterAll(async () => {
@@ -126,4 +146,75 @@ test('Felix’s clean-up: routes, address and rules gone, and everything can beg
   felixAddsRules('a');
   for (const other of others('a'))
     expect(hosts.ping('a', workload(other), '-c', '2')).toContain('2 received');
+});
+
+/** What a's pings to b's workload look like on the router's port: `plain`, `wrapped`; nothing where none leave. */
+function seenOfPings(): string[] {
+  const capture = openCapture({ netnsPath: namedNetworkNamespace(hosts.namespace('r')), interface: 'to-a' });
+  try {
+    hosts.ping('a', workload('b'), '-c', '3', '-W', '1', '-i', '0.1');
+    const kinds = capture.read().flatMap(({ bytes }) => {
+      const layers = ipv4Layers(decodeFrame(bytes));
+      const toWorkload = layers.some(({ destination }) => destination === ipv4(workload('b')));
+      return toWorkload ? (layers.length > 1 ? 'wrapped' : 'plain') : [];
+    });
+    return [...new Set(kinds)];
+  } finally {
+    capture.close();
+  }
+}
+
+async function killTunnelOfA(): Promise<void> {
+  tunnelOfA!.process.kill('SIGKILL');
+  await tunnelOfA!.ended;
+  await felixWithdrawsRoutes('a');
+}
+
+async function serveAgain(...words: string[]): Promise<void> {
+  tunnelOfA = await hosts.serve('a', ...words);
+  hosts.ip('a', 'route flush proto 80');
+  felixAddsRoutes('a');
+  await eventually('ping passes', async () =>
+    hosts.ping('a', workload('b'), '-c', '1').includes('1 received') ? true : undefined,
+  );
+}
+
+const guardRoute = () => hosts.run('a', 'ip', 'route', 'show', 'type', 'unreachable').trim();
+
+test('killed, Felix takes its routes away and packets left by the default route: --guard keeps them in', async () => {
+  await killTunnelOfA();
+  expect(seenOfPings()).toEqual(['plain']);
+  await serveAgain('--guard', '192.168.0.0/16');
+  expect(guardRoute()).toBe('unreachable 192.168.0.0/16 proto kernel metric 4294967295');
+  expect(seenOfPings()).toEqual(['wrapped']);
+  await killTunnelOfA();
+  expect(seenOfPings()).toEqual([]);
+  expect(hosts.ping('a', workload('b'), '-c', '1', '-W', '1')).toMatch(/unreachable|No route to host/i);
+});
+
+test('a guard comes back when somebody takes it away, goes when it is not asked for, and by --cleanup', async () => {
+  await serveAgain('--guard', '192.168.0.0/16,10.96.0.0/12');
+  expect(await hosts.status('a')).toMatchObject({ guard: ['192.168.0.0/16', '10.96.0.0/12'], warnings: [] });
+  hosts.ip('a', 'route flush type unreachable');
+  await eventually('the guards are back', async () =>
+    guardRoute().split('\n').length === 2 ? true : undefined,
+  );
+  const cleanUp = () =>
+    hosts.run(
+      'a',
+      'env',
+      `TORTIE_RUN_DIR=${hosts.runDirectory('a')}`,
+      process.execPath,
+      MAIN,
+      'tunnel',
+      'run',
+      '--cleanup',
+    );
+  expect(cleanUp).toThrow(expect.objectContaining({ status: 4 }));
+  await killTunnelOfA();
+  await serveAgain('--guard', '10.96.0.0/12');
+  expect(guardRoute()).toMatch(/^unreachable 10\.96\.0\.0\/12 /);
+  await killTunnelOfA();
+  cleanUp();
+  expect(guardRoute()).toBe('');
 });

@@ -1,6 +1,13 @@
 /** `tortie tunnel run`: the composition root of a device without a datastore. */
 import { pinDirectory, removePins, requirePinRoot } from '../../agent/fast-path-pins.ts';
-import { parseTunnelOptions, type TunnelRunFlags } from '../../agent/tunnel-options.ts';
+import { removeGuards } from '../../agent/route-guard.ts';
+import { requireUnserved } from '../../agent/tunnel-lock.ts';
+import {
+  parseTunnelOptions,
+  type TunnelOptions,
+  type TunnelRunFlags,
+  tunnelGuardFile,
+} from '../../agent/tunnel-options.ts';
 import { systemClock } from '../../base/clock.ts';
 import { CAPABILITY, keepOnlyCapabilities } from '../../io/capabilities.ts';
 import { notifyServiceManager } from '../../io/service-notify.ts';
@@ -13,13 +20,7 @@ interface Flags extends TunnelRunFlags {
 export async function tunnelRun(flags: Flags): Promise<number> {
   const options = parseTunnelOptions(flags, process.env);
   const { pin, pinRoot } = options.fastPath;
-  if (flags.cleanup) {
-    const pins = removePins(pinDirectory(pinRoot, options.device));
-    process.stderr.write(
-      pins > 0 ? `Removed ${pins} pins of the fast path\n` : 'Nothing of ours was pinned\n',
-    );
-    return 0;
-  }
+  if (flags.cleanup) return cleanUp(options);
   if (pin) requirePinRoot(pinRoot);
   // Before anything is opened: this process is replaced by one that may do no more than it needs.
   const fastPath = options.fastPath.mode === 'off' ? [] : [CAPABILITY.BPF];
@@ -56,5 +57,16 @@ export async function tunnelRun(flags: Flags): Promise<number> {
     stop.signal,
   );
   logger.info({}, 'the tunnel has stopped; its device and the routes on it stay');
+  return 0;
+}
+
+/** What is there for the time when nobody serves the device. */
+function cleanUp({ device, runDirectory, fastPath }: TunnelOptions): number {
+  requireUnserved(runDirectory, device);
+  const pins = removePins(pinDirectory(fastPath.pinRoot, device));
+  const guards = removeGuards(tunnelGuardFile(runDirectory, device));
+  if (pins > 0) process.stderr.write(`Removed ${pins} pins of the fast path\n`);
+  if (guards > 0) process.stderr.write(`Removed ${guards} guard routes\n`);
+  if (pins + guards === 0) process.stderr.write('Nothing of ours was pinned or guarded\n');
   return 0;
 }

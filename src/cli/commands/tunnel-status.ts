@@ -32,6 +32,7 @@ function page(status: TunnelStatus): string {
     `Device:       ${device.name}, ${state}, MTU ${device.mtu ?? 'unknown'}, transport ${status.transport}, ` +
       `local ${status.local ?? "the kernel's choice"}`,
     `Routes:       ${status.routes} followed, ${status.entries} prefixes through the device`,
+    ...(status.guard.length > 0 ? [`Guard:        ${status.guard.join(', ')}`] : []),
     `Sender:       ${senderLine(status.sender, status.counters)}`,
     ...fastPathLines(status.fastPath, status.counters).map((line) => `Fast path:    ${line}`),
     `Last change:  ${change}`,

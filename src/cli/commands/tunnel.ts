@@ -20,6 +20,10 @@ export async function run(argv: readonly string[]): Promise<number> {
       '--allow <cidr[,…]|any>',
       'hosts that may send any inner source that is not ours, besides the next hops of our routes',
     )
+    .option(
+      '--guard <cidr[,…]>',
+      'pools that must not leave plain by the default route while their routes are gone: unreachable beneath them, also when we have stopped',
+    )
     .option('--transport <transport>', 'ipip (protocol 4), udp, or auto (both)', 'ipip')
     .option('--udp-port <port>', 'of the udp transport', '5555')
     .option(
@@ -36,7 +40,10 @@ export async function run(argv: readonly string[]): Promise<number> {
       '--pin',
       'let the fast path go on while no process serves the device: across restarts and upgrades',
     )
-    .option('--cleanup', 'take away what --pin left for the device, and end; device and routes stay')
+    .option(
+      '--cleanup',
+      'take away what --pin and --guard left for the device, and end; device and other routes stay',
+    )
     .option('--metrics <address>', 'serve Prometheus metrics: [HOST:]PORT')
     .option('--log-level <level>', 'debug, info, warn or error', process.env.TORTIE_LOG_LEVEL || 'info')
     .action(handler(async (options) => (await import('./tunnel-run.ts')).tunnelRun(options)));

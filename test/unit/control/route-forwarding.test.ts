@@ -72,6 +72,26 @@ describe('where packets go', () => {
     expect(entriesOf(config)).toEqual({ [BLOCK]: '10.0.2.11', '192.168.9.9/32': 'inner-destination' });
   });
 
+  test('a guard beneath the others says nothing: neither where packets go, nor who sends', () => {
+    const guard = route('192.168.0.0/16', [null], { type: 'guard', nextHops: [], metric: 0xffff_ffff });
+    const config = table(...UNDERLAY, guard, route(BLOCK, ['10.0.2.11']));
+    expect(config).toEqual(table(...UNDERLAY, route(BLOCK, ['10.0.2.11'])));
+    const forwarding = forwardingOf(...UNDERLAY, route(BLOCK, ['10.0.2.11']));
+    for (const change of ['set', 'deleted'] as const)
+      expect(forwarding.apply({ kind: 'route', change, route: guard, position: 'first' })).toBe('agreed');
+    expect(forwarding.drain()).toEqual([]);
+  });
+
+  test('a next hop that a guard would cut off is named, one with a longer route is not', () => {
+    const forwarding = forwardingOf(
+      ...UNDERLAY,
+      route(BLOCK, ['10.0.2.11']),
+      route('192.168.9.0/26', ['10.0.1.12']),
+    );
+    expect(forwarding.cutOffBy([prefix('10.0.0.0/8')]).map(formatIpv4)).toEqual(['10.0.2.11']);
+    expect(forwarding.cutOffBy([prefix('192.168.0.0/16')])).toEqual([]);
+  });
+
   test('the lowest metric wins, and main wins over other tables, which is reported', () => {
     const forwarding = forwardingOf(
       route(BLOCK, ['10.0.2.13'], { table: 100 }),
