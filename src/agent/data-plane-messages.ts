@@ -4,10 +4,19 @@ import type { FrameWay } from '../dataplane/frame-table.ts';
 import type { ForwardingChange } from '../fib/forwarding-config.ts';
 import type { SnapshotPart } from '../fib/snapshot-part.ts';
 
-/** What a packet thread is started with. Descriptors belong to the process; the agent's thread closes them. */
-export interface PacketThreadStart {
+/** What a packet thread is made with: it loads its modules and warms up, and waits at the gate. */
+export interface PacketThreadSetup {
   readonly direction: Direction;
+  readonly transport: 'ipip' | 'udp' | 'auto';
   readonly counterMemory: SharedArrayBuffer;
+  readonly wakeup: number;
+  /** 1 when the PacketThreadStart has been sent. */
+  readonly gate: Int32Array;
+  readonly port: import('node:worker_threads').MessagePort;
+}
+
+/** The first message to a packet thread. Descriptors belong to the process; the agent's thread closes them. */
+export interface PacketThreadStart {
   readonly tun: number;
   /** Whether the TUN speaks UDP superpackets (USO). */
   readonly udpSuperpackets: boolean;
@@ -19,10 +28,8 @@ export interface PacketThreadStart {
   readonly icmp: number;
   /** Sends frames; -1 where that is not wanted. */
   readonly frames: number;
-  readonly wakeup: number;
   /** Whether packets wait a moment for a route that the table does not have yet. */
   readonly holdUnrouted: boolean;
-  readonly port: import('node:worker_threads').MessagePort;
 }
 
 /** To a packet thread; each but 'stop' is answered by an Applied of the same id. */

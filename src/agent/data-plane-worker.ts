@@ -22,7 +22,12 @@ import { TunSink, TunSource } from '../io/tun.ts';
 import { DatagramSink, DatagramSource } from '../io/udp-socket.ts';
 import { PollWaiter } from '../io/waiter.ts';
 import { arenaSum } from '../wire/checksum-simd.ts';
-import type { Applied, PacketThreadOrder, PacketThreadStart } from './data-plane-messages.ts';
+import type {
+  Applied,
+  PacketThreadOrder,
+  PacketThreadSetup,
+  PacketThreadStart,
+} from './data-plane-messages.ts';
 import { collectGarbage } from './garbage.ts';
 
 /** Packets per receive; each has a slot that holds 64 KB. */
@@ -45,23 +50,30 @@ const TRAIN_REST_MICROSECONDS = 50;
 
 type Table = ForwardingTable | SourceTable;
 
-const start = workerData as PacketThreadStart;
+const setup = workerData as PacketThreadSetup;
 const clock = () => performance.now();
 const arena = new Arena(ARENA_BYTES);
 const sum = arenaSum(arena.memory);
-const counters = new Counters(start.direction, start.counterMemory);
+const counters = new Counters(setup.direction, setup.counterMemory);
 let forwards = false;
 
 // So that `top -H` and `perf` tell the directions apart. A kernel without it, or a read-only /proc, is no reason to stop.
 try {
-  writeFileSync('/proc/thread-self/comm', start.direction);
+  writeFileSync('/proc/thread-self/comm', setup.direction);
 } catch {}
 
-const warmUp = start.direction === 'outbound' ? warmUpOutbound : warmUpInbound;
-if (start.datagrams >= 0) warmUp('udp');
-if (start.datagrams < 0 || start.receiver >= 0) warmUp('ipip');
-if (start.direction === 'outbound') runOutbound();
+const warmUp = setup.direction === 'outbound' ? warmUpOutbound : warmUpInbound;
+if (setup.transport !== 'ipip') warmUp('udp');
+if (setup.transport !== 'udp') warmUp('ipip');
+const start = takeStart();
+if (setup.direction === 'outbound') runOutbound();
 else runInbound();
+
+/** Nothing is lost by standing still: there are no descriptors yet. */
+function takeStart(): PacketThreadStart {
+  Atomics.wait(setup.gate, 0, 0);
+  return (receiveMessageOnPort(setup.port) as { message: PacketThreadStart }).message;
+}
 
 function runOutbound(): void {
   const table = new ForwardingTable(clock);
@@ -78,7 +90,7 @@ function runOutbound(): void {
     arena,
     {
       source: start.tun,
-      wakeup: start.wakeup,
+      wakeup: setup.wakeup,
       second: start.icmp,
       sinks: [start.sender, start.datagrams, start.frames],
     },
@@ -157,7 +169,7 @@ function runInbound(): void {
     arena,
     {
       source: raw ? start.receiver : start.datagrams,
-      wakeup: start.wakeup,
+      wakeup: setup.wakeup,
       second: raw ? start.datagrams : -1,
       sinks: [],
     },
@@ -192,7 +204,7 @@ function runInbound(): void {
 function takeMessages(table: Table, frames?: FrameTable): boolean {
   let firstTable = false;
   for (;;) {
-    const received = receiveMessageOnPort(start.port) as { message: PacketThreadOrder } | undefined;
+    const received = receiveMessageOnPort(setup.port) as { message: PacketThreadOrder } | undefined;
     if (!received) {
       // Nothing is forwarded before the first table, so this pause costs no packet; later ones would.
       if (firstTable) collectGarbage();
@@ -219,5 +231,5 @@ function takeMessages(table: Table, frames?: FrameTable): boolean {
 
 function report(id: number): void {
   const applied: Applied = { id };
-  start.port.postMessage(applied);
+  setup.port.postMessage(applied);
 }

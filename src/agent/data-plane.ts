@@ -2,11 +2,9 @@
  * The data plane as the rest of the agent sees it: opens the TUN and the sockets, starts one thread per
  * direction, hands them the forwarding table and reads their counters.
  */
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { FailedError } from '../base/errors.ts';
-import { installedFile } from '../base/installation.ts';
 import type { Logger } from '../base/logger.ts';
-import { Counters, createCounterMemory, type Direction } from '../dataplane/counters.ts';
+import { Counters, type Direction } from '../dataplane/counters.ts';
 import type { FrameWay } from '../dataplane/frame-table.ts';
 import type { ForwardingChange, ForwardingConfig, ForwardingSink } from '../fib/forwarding-config.ts';
 import { buffersOf, inboundPart, outboundPart } from '../fib/snapshot-part.ts';
@@ -17,17 +15,17 @@ import { openFrameSender } from '../io/packet-socket.ts';
 import { openIcmpErrorReceiver, openRawGuard, openRawReceiver, openRawSender } from '../io/raw-socket.ts';
 import { openTun, type Tun } from '../io/tun.ts';
 import { openDatagramSocket } from '../io/udp-socket.ts';
-import { openWakeup, raiseWakeup } from '../io/waiter.ts';
+import { raiseWakeup } from '../io/waiter.ts';
 import { type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
-import type { Applied, PacketThreadOrder, PacketThreadStart } from './data-plane-messages.ts';
+import type { Applied, PacketThreadOrder } from './data-plane-messages.ts';
 import type { FastPathState } from './fast-path-state.ts';
 import type { SenderMode } from './options.ts';
+import { newPacketThreads, type PacketThread } from './packet-threads.ts';
 import type { SenderState } from './sender-state.ts';
 
-const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
+const THREADS = 2;
 /** A thread answers within microseconds; one that does not within this is stuck. */
 const ANSWER_DEADLINE_MS = 10_000;
-const YOUNG_GENERATION_MB = 6;
 
 /** What went to and came from one peer, and what was dropped on its account. */
 export interface PeerCounters {
@@ -73,6 +71,8 @@ export interface DataPlaneOptions {
   readonly holdUnrouted?: boolean;
   /** Whether protocol 4 may leave as frames of our own: `auto` does without where the socket for them is refused. */
   readonly sender?: SenderMode;
+  /** Such as were made for this transport before; else they are made now. */
+  readonly threads?: readonly PacketThread[] | undefined;
   /** Where device and sockets are to be, other than in our own network namespace. */
   readonly networkNamespace?: string;
 }
@@ -149,10 +149,7 @@ function openFrames({ sender = 'raw', logger }: DataPlaneOptions, keep: (fd: num
   }
 }
 
-interface PacketThread {
-  readonly worker: Worker;
-  readonly port: MessagePort;
-  readonly wakeup: number;
+interface RunningThread extends PacketThread {
   readonly counters: Counters;
   readonly exited: Promise<void>;
 }
@@ -163,7 +160,7 @@ class ThreadedDataPlane implements DataPlane {
   readonly #descriptors: Descriptors;
   readonly #onExit: (error: Error) => void;
   readonly #holdUnrouted: boolean;
-  readonly #threads: readonly PacketThread[];
+  readonly #threads: readonly RunningThread[];
   readonly #scratch = new Arena(8);
   /** Orders that not every thread has answered yet; id 0 is the start. */
   readonly #waiting = new Map<number, { missing: number; resolve: () => void; reject: (e: Error) => void }>();
@@ -182,7 +179,8 @@ class ThreadedDataPlane implements DataPlane {
     this.#onExit = options.onExit;
     this.#holdUnrouted = options.holdUnrouted ?? false;
     this.#ready = this.#answers(0);
-    this.#threads = DIRECTIONS.map((direction) => this.#startThread(direction));
+    const threads = options.threads ?? newPacketThreads(options.transport);
+    this.#threads = threads.map((thread) => this.#run(thread));
   }
 
   get revision(): number {
@@ -255,33 +253,9 @@ class ThreadedDataPlane implements DataPlane {
       if (fd >= 0) systemCalls().close(fd);
   }
 
-  #startThread(direction: Direction): PacketThread {
-    const counterMemory = createCounterMemory();
-    const { port1, port2 } = new MessageChannel();
-    const wakeup = openWakeup();
-    const { tun, sender, receiver, datagrams, icmp, frames } = this.#descriptors;
-    const start: PacketThreadStart = {
-      direction,
-      counterMemory,
-      tun: tun.fd,
-      udpSuperpackets: tun.offloads === 'tcp+udp',
-      sender,
-      receiver,
-      datagrams,
-      icmp,
-      frames,
-      wakeup,
-      holdUnrouted: this.#holdUnrouted,
-      port: port2,
-    };
-    const worker = new Worker(installedFile('dist/agent/data-plane-worker.js'), {
-      name: `tortie-${direction}`,
-      workerData: start,
-      transferList: [port2],
-      // Packets allocate nothing; what a table brings is read once and forgotten.
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
-    });
-    port1.on('message', (message: Applied) => this.#answered(message.id));
+  #run(thread: PacketThread): RunningThread {
+    const { direction, worker, port, counterMemory } = thread;
+    port.on('message', (message: Applied) => this.#answered(message.id));
     worker.on('error', (error) => this.#failed(direction, error));
     const exited = new Promise<void>((resolve) => {
       worker.on('exit', (code) => {
@@ -289,18 +263,24 @@ class ThreadedDataPlane implements DataPlane {
         resolve();
       });
     });
-    return { worker, port: port1, wakeup, counters: new Counters(direction, counterMemory), exited };
+    const { tun, sender, receiver, datagrams, icmp, frames } = this.#descriptors;
+    const udpSuperpackets = tun.offloads === 'tcp+udp';
+    thread.begin({
+      ...{ tun: tun.fd, udpSuperpackets, sender, receiver, datagrams, icmp, frames },
+      holdUnrouted: this.#holdUnrouted,
+    });
+    return { ...thread, counters: new Counters(direction, counterMemory), exited };
   }
 
   #order(make: (id: number, direction: Direction) => PacketThreadOrder): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure);
     const id = this.#nextId++;
     const answers = this.#answers(id);
-    for (const thread of this.#threads) this.#send(thread, make(id, thread.counters.direction));
+    for (const thread of this.#threads) this.#send(thread, make(id, thread.direction));
     return answers;
   }
 
-  #send(thread: PacketThread, order: PacketThreadOrder): void {
+  #send(thread: RunningThread, order: PacketThreadOrder): void {
     thread.port.postMessage(order, order.order === 'replace' ? buffersOf(order.part) : []);
     raiseWakeup(thread.wakeup, this.#scratch, 0);
   }
@@ -321,7 +301,7 @@ class ThreadedDataPlane implements DataPlane {
           then(value);
         };
       this.#waiting.set(id, {
-        missing: DIRECTIONS.length,
+        missing: THREADS,
         resolve: settled<void>(resolve),
         reject: settled(reject),
       });

@@ -357,9 +357,13 @@ export class Reconciler {
   async #first(): Promise<void> {
     const facts = await this.#o.host.facts();
     const desired = new DesiredState(this.#o.settings, this.view, facts);
-    await this.#sink!.replace(desired.forwarding(++this.#forwardingRevision));
+    // The host is looked at while the packet threads lay their tables.
+    await Promise.all([
+      this.#sink!.replace(desired.forwarding(++this.#forwardingRevision)),
+      this.#observe(desired),
+    ]);
     this.#desired = desired;
-    await this.#tellHost(desired, 'all');
+    await this.#layHost(desired, 'all');
   }
 
   async #tellDataPlane(operations: DesiredChange['operations']): Promise<void> {
@@ -378,11 +382,20 @@ export class Reconciler {
   }
 
   async #tellHost(desired: DesiredState, what: 'all' | ReadonlySet<string>): Promise<void> {
+    if (what === 'all') await this.#observe(desired);
+    await this.#layHost(desired, what);
+  }
+
+  async #observe(desired: DesiredState): Promise<void> {
     const { host, settings } = this.#o;
+    const { sysctls } = desired.hostWithoutRoutes();
+    this.#observed = new ObservedState(await host.observe(settings.device, sysctls.keys()));
+  }
+
+  async #layHost(desired: DesiredState, what: 'all' | ReadonlySet<string>): Promise<void> {
+    const { host } = this.#o;
     const wanted = desired.hostWithoutRoutes();
-    if (what === 'all' || !this.#observed)
-      this.#observed = new ObservedState(await host.observe(settings.device, wanted.sysctls.keys()));
-    const observed = this.#observed;
+    const observed = this.#observed!;
     // A sysctl that came with the change (a new workload's interface) has not been observed yet.
     const unknown = [...wanted.sysctls.keys()].filter((name) => !observed.sysctls.has(name));
     if (what !== 'all' && unknown.length)

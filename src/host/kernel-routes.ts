@@ -10,7 +10,7 @@ import { errnoName } from '../io/errno.ts';
 import { interfaceIndex } from '../io/netns.ts';
 import { sendRouteRequests } from '../io/route-requests.ts';
 import { dumpTable } from '../io/route-socket.ts';
-import { formatPrefix, prefixOf } from '../ip/prefix.ts';
+import { formatPrefix, type Prefix, prefixOf } from '../ip/prefix.ts';
 import {
   encodeRoute,
   ROUTE_BLACKHOLE,
@@ -66,22 +66,11 @@ function lookUp(name: string): number | undefined {
 }
 
 function messageOf(step: RouteStep, interfaceIndex: number): Omit<RouteMessage, 'kind'> {
-  const { prefix } = step.op === 'set-route' ? step.route : step;
-  const common = {
-    destination: prefix.address,
-    prefixLength: prefix.length,
-    table: RT_TABLE_MAIN,
-    protocol: ROUTE_PROTOCOL,
-    priority: 0,
-    preferredSource: null,
-    mtu: 0,
-    nextHops: [],
-  };
-  // Whatever its type and scope; the protocol number makes sure that it is ours.
-  if (step.op === 'delete-route') return { ...common, change: 'deleted', type: 0, scope: SCOPE_NOWHERE };
+  if (step.op === 'delete-route')
+    // Whatever its type and scope; the protocol number makes sure that it is ours.
+    return message('deleted', step.prefix, 0, SCOPE_NOWHERE, []);
   const { route } = step;
-  if (route.type === 'blackhole')
-    return { ...common, change: 'set', type: ROUTE_BLACKHOLE, scope: SCOPE_UNIVERSE };
+  if (route.type === 'blackhole') return message('set', route.prefix, ROUTE_BLACKHOLE, SCOPE_UNIVERSE, []);
   const hop: RouteNextHop = {
     gateway: route.type === 'workload' ? null : route.via,
     interfaceIndex,
@@ -90,7 +79,29 @@ function messageOf(step: RouteStep, interfaceIndex: number): Omit<RouteMessage, 
     weight: 1,
   };
   const scope = route.type === 'workload' ? SCOPE_LINK : SCOPE_UNIVERSE;
-  return { ...common, change: 'set', type: ROUTE_UNICAST, scope, nextHops: [hop] };
+  return message('set', route.prefix, ROUTE_UNICAST, scope, [hop]);
+}
+
+function message(
+  change: RouteMessage['change'],
+  prefix: Prefix,
+  type: number,
+  scope: number,
+  nextHops: readonly RouteNextHop[],
+): Omit<RouteMessage, 'kind'> {
+  return {
+    change,
+    destination: prefix.address,
+    prefixLength: prefix.length,
+    table: RT_TABLE_MAIN,
+    protocol: ROUTE_PROTOCOL,
+    scope,
+    type,
+    priority: 0,
+    preferredSource: null,
+    mtu: 0,
+    nextHops,
+  };
 }
 
 /** A route of ours as the kernel tells it. */
@@ -112,35 +123,48 @@ export function linkNames(): ReadonlyMap<number, string> {
   return names;
 }
 
-export interface MainTable {
-  /** By formatPrefix. */
-  readonly own: Map<string, HostRoute>;
-  readonly foreign: readonly ForeignRoute[];
-}
-
-/** The main table as it is, parted into ours and others'. */
-export function readMainTable(nameOf: (interfaceIndex: number) => string): MainTable {
-  let table = readOnce(nameOf);
-  // A dump that a change cut in two may lack a route; after some tries what is missing comes with the next look.
-  for (let tries = 1; !table.whole && tries < TRIES; tries++) table = readOnce(nameOf);
-  return table;
-}
-
-function readOnce(nameOf: (interfaceIndex: number) => string): MainTable & { readonly whole: boolean } {
+/** Our routes in the main table as it is, by formatPrefix. */
+export function readOwnRoutes(nameOf: (interfaceIndex: number) => string): Map<string, HostRoute> {
   const own = new Map<string, HostRoute>();
+  readMainTable(
+    () => own.clear(),
+    (message) => {
+      if (message.protocol !== ROUTE_PROTOCOL) return;
+      const route = hostRouteOf(message, nameOf);
+      own.set(formatPrefix(route.prefix), route);
+    },
+  );
+  return own;
+}
+
+/** The others'. */
+export function readForeignRoutes(nameOf: (interfaceIndex: number) => string): readonly ForeignRoute[] {
   const foreign: ForeignRoute[] = [];
-  const whole = dumpTable('routes', (message) => {
-    if (message.kind !== 'route' || message.table !== RT_TABLE_MAIN) return;
-    const prefix = prefixOf(message.destination, message.prefixLength);
-    const hop = message.nextHops[0];
-    if (message.protocol === ROUTE_PROTOCOL) own.set(formatPrefix(prefix), hostRouteOf(message, nameOf));
-    else
+  readMainTable(
+    () => {
+      foreign.length = 0;
+    },
+    (message) => {
+      if (message.protocol === ROUTE_PROTOCOL) return;
+      const hop = message.nextHops[0];
       foreign.push({
-        prefix,
+        prefix: prefixOf(message.destination, message.prefixLength),
         via: hop?.gateway ?? null,
         device: hop ? nameOf(hop.interfaceIndex) : null,
         metric: message.priority,
       });
-  });
-  return { own, foreign, whole };
+    },
+  );
+  return foreign;
+}
+
+/** A dump that a change cut in two may lack a route; after some tries what is missing comes with the next look. */
+function readMainTable(begin: () => void, onRoute: (message: RouteMessage) => void): void {
+  for (let tries = 1; ; tries++) {
+    begin();
+    const whole = dumpTable('routes', (message) => {
+      if (message.kind === 'route' && message.table === RT_TABLE_MAIN) onRoute(message);
+    });
+    if (whole || tries === TRIES) return;
+  }
 }

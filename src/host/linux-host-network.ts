@@ -22,7 +22,7 @@ import { WORKLOAD_INTERFACE_PREFIX } from '../control/ports.ts';
 import { formatPrefix } from '../ip/prefix.ts';
 import { output, run } from './commands.ts';
 import { parseLinks } from './ip-json.ts';
-import { applyRoutes, linkNames, type RouteStep, readMainTable } from './kernel-routes.ts';
+import { applyRoutes, linkNames, type RouteStep, readForeignRoutes, readOwnRoutes } from './kernel-routes.ts';
 import { rulesText, rulesTextAfresh } from './packet-rules.ts';
 import { followRoutes } from './route-events.ts';
 import { readSysctl, type SysctlMemory, writeSysctl } from './sysctl.ts';
@@ -48,7 +48,7 @@ export class LinuxHostNetwork implements HostNetwork {
     return {
       links: links.map((link) => ({ ...link, reversePathFilter: reversePathFilterOf(link.name) })),
       addresses,
-      routes: readMainTable(this.#nameOf).foreign,
+      routes: readForeignRoutes(this.#nameOf),
     };
   }
 
@@ -64,7 +64,7 @@ export class LinuxHostNetwork implements HostNetwork {
     const { links, addresses } = parseLinks(addressJson.status === 0 ? addressJson.stdout : '[]');
     const link = links[0];
     return {
-      routes: what === 'all' ? readMainTable(this.#nameOf).own : new Map(),
+      routes: what === 'all' ? readOwnRoutes(this.#nameOf) : new Map(),
       device: link ? { name: device, mtu: link.mtu, up: link.up, addresses } : null,
       sysctls: await this.readSysctls(sysctls),
       rules: listing && listing.stdout === this.#written?.listing ? this.#written.rules : null,

@@ -464,12 +464,6 @@ function addressValue(value: Ipv4): Uint8Array {
   return bytes;
 }
 
-function integerValue(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value, true);
-  return bytes;
-}
-
 /** Asks which route a packet to `destination`, from `source` where one is given, would take; the answer is one route message or an error. */
 export function encodeRouteLookup(destination: Ipv4, sequence: number, source?: Ipv4): Uint8Array {
   const head = new Uint8Array(RTMSG_BYTES);
@@ -502,14 +496,8 @@ function encodeMultipath(hops: readonly RouteNextHop[]): Uint8Array {
   return Uint8Array.from(entries.flatMap((entry) => [...entry]));
 }
 
-function metricsValue(mtu: number): Uint8Array {
-  const bytes = new Uint8Array(8);
-  const view = new DataView(bytes.buffer);
-  view.setUint16(0, 8, true);
-  view.setUint16(2, RTAX_MTU, true);
-  view.setUint32(4, mtu, true);
-  return bytes;
-}
+/** Both heads, six attributes of four bytes, one of eight, and the head of the next hops. */
+const MOST_ROUTE_BYTES = MESSAGE_HEADER_BYTES + RTMSG_BYTES + 6 * 8 + 12 + ATTRIBUTE_HEADER_BYTES;
 
 /** Puts a route into the table in place of one with the same destination and priority, or takes it away. */
 export function encodeRoute(
@@ -517,22 +505,57 @@ export function encodeRoute(
   sequence: number,
   answer: 'acknowledged' | 'errors only' = 'acknowledged',
 ): Uint8Array {
-  const head = new Uint8Array(RTMSG_BYTES);
   const hop = route.nextHops.length === 1 ? route.nextHops[0] : undefined;
-  const table = route.table > 255 ? 0 : route.table;
-  head.set([AF_INET, route.prefixLength, 0, 0, table, route.protocol, route.scope, route.type]);
-  if (hop?.onlink) new DataView(head.buffer).setUint32(8, RTNH_F_ONLINK, true);
-  const attributes: Attribute[] = [{ type: RTA_TABLE, value: integerValue(route.table) }];
-  const add = (type: number, value: Uint8Array) => attributes.push({ type, value });
-  if (route.prefixLength > 0) add(RTA_DST, addressValue(route.destination));
-  if (hop !== undefined && hop.gateway !== null) add(RTA_GATEWAY, addressValue(hop.gateway));
-  if (hop !== undefined && hop.interfaceIndex !== 0) add(RTA_OIF, integerValue(hop.interfaceIndex));
-  if (route.priority !== 0) add(RTA_PRIORITY, integerValue(route.priority));
-  if (route.preferredSource !== null) add(RTA_PREFSRC, addressValue(route.preferredSource));
-  if (route.mtu !== 0) add(RTA_METRICS, metricsValue(route.mtu));
-  if (route.nextHops.length > 1) add(RTA_MULTIPATH, encodeMultipath(route.nextHops));
+  const multipath = route.nextHops.length > 1 ? encodeMultipath(route.nextHops) : undefined;
+  const bytes = new Uint8Array(MOST_ROUTE_BYTES + (multipath?.length ?? 0));
+  const view = new DataView(bytes.buffer);
   const set = route.change === 'set';
+  view.setUint16(4, set ? RTM_NEWROUTE : RTM_DELROUTE, true);
   const acknowledgement = answer === 'acknowledged' ? NLM_F_ACK : 0;
-  const flags = NLM_F_REQUEST | acknowledgement | (set ? NLM_F_CREATE | NLM_F_REPLACE : 0);
-  return request(set ? RTM_NEWROUTE : RTM_DELROUTE, flags, sequence, head, attributes);
+  view.setUint16(6, NLM_F_REQUEST | acknowledgement | (set ? NLM_F_CREATE | NLM_F_REPLACE : 0), true);
+  view.setUint32(8, sequence, true);
+  bytes[16] = AF_INET;
+  bytes[17] = route.prefixLength;
+  bytes[20] = route.table > 255 ? 0 : route.table;
+  bytes[21] = route.protocol;
+  bytes[22] = route.scope;
+  bytes[23] = route.type;
+  if (hop?.onlink) view.setUint32(24, RTNH_F_ONLINK, true);
+  let at = addInteger(view, MESSAGE_HEADER_BYTES + RTMSG_BYTES, RTA_TABLE, route.table);
+  if (route.prefixLength > 0) at = addInteger(view, at, RTA_DST, route.destination, 'network order');
+  if (hop && hop.gateway !== null) at = addInteger(view, at, RTA_GATEWAY, hop.gateway, 'network order');
+  if (hop && hop.interfaceIndex !== 0) at = addInteger(view, at, RTA_OIF, hop.interfaceIndex);
+  if (route.priority !== 0) at = addInteger(view, at, RTA_PRIORITY, route.priority);
+  if (route.preferredSource !== null)
+    at = addInteger(view, at, RTA_PREFSRC, route.preferredSource, 'network order');
+  if (route.mtu !== 0) {
+    const inner = addHead(view, at, RTA_METRICS, 2 * ATTRIBUTE_HEADER_BYTES);
+    at = addInteger(view, inner, RTAX_MTU, route.mtu);
+  }
+  if (multipath) {
+    const inner = addHead(view, at, RTA_MULTIPATH, multipath.length);
+    bytes.set(multipath, inner);
+    at = inner + multipath.length;
+  }
+  view.setUint32(0, at, true);
+  return bytes.subarray(0, at);
+}
+
+/** The head of an attribute; gives where its value begins. */
+function addHead(view: DataView, at: number, type: number, valueBytes: number): number {
+  view.setUint16(at, ATTRIBUTE_HEADER_BYTES + valueBytes, true);
+  view.setUint16(at + 2, type, true);
+  return at + ATTRIBUTE_HEADER_BYTES;
+}
+
+/** An attribute of four bytes; gives where the next begins. */
+function addInteger(
+  view: DataView,
+  at: number,
+  type: number,
+  value: number,
+  order: 'host order' | 'network order' = 'host order',
+): number {
+  view.setUint32(addHead(view, at, type, 4), value, order === 'host order');
+  return at + ATTRIBUTE_HEADER_BYTES + 4;
 }

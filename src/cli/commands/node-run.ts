@@ -19,7 +19,9 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
   // Before anything is opened: this process is replaced by one that may do no more than it needs.
   const fastPath = options.fastPath.mode === 'off' ? [] : [CAPABILITY.BPF];
   keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW, ...fastPath]);
-  // Loaded now, so that it is loaded once.
+  // Loaded now, so that it is loaded once; the packet threads warm up meanwhile, for the first data plane.
+  const { newPacketThreads } = await import('../../agent/packet-threads.ts');
+  const warm = [newPacketThreads(options.transport)];
   const { createLogger } = await import('../../agent/log.ts');
   const { runNodeAgent } = await import('../../agent/node-agent.ts');
   const { createAddressAllocator } = await import('../../control/address-allocator.ts');
@@ -40,7 +42,7 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
         const { sender, transport } = options;
         const { startDataPlane } = await import('../../agent/data-plane.ts');
         const { withFrames } = await import('../../agent/frame-ways.ts');
-        const plane = await withFrames(await startDataPlane({ ...parts, sender }), {
+        const plane = await withFrames(await startDataPlane({ ...parts, sender, threads: warm.pop() }), {
           mode: sender,
           transport,
           logger,

@@ -25,7 +25,9 @@ export async function tunnelRun(flags: Flags): Promise<number> {
   // Before anything is opened: this process is replaced by one that may do no more than it needs.
   const fastPath = options.fastPath.mode === 'off' ? [] : [CAPABILITY.BPF];
   keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW, ...fastPath]);
-  // Loaded now, so that it is loaded once.
+  // Loaded now, so that it is loaded once; the packet threads warm up meanwhile, for the first data plane.
+  const { newPacketThreads } = await import('../../agent/packet-threads.ts');
+  const warm = [newPacketThreads(options.transport)];
   const { createLogger } = await import('../../agent/log.ts');
   const { startDataPlane } = await import('../../agent/data-plane.ts');
   // A verifier's complaint shall name the line of TypeScript, which a bundle's own lines are not.
@@ -39,7 +41,7 @@ export async function tunnelRun(flags: Flags): Promise<number> {
     process.once(name, () => stop.abort(new Error(`got ${name}`)));
   const { sender, transport } = options;
   const startFramedDataPlane: typeof startDataPlane = async (parts) =>
-    withFrames(await startDataPlane({ ...parts, sender }), {
+    withFrames(await startDataPlane({ ...parts, sender, threads: warm.pop() }), {
       mode: sender,
       transport,
       logger,
