@@ -112,12 +112,9 @@ describe.each(FACTORS.way)('%s', (way) => {
 
   const named = combinations
     .filter((one) => one.way === way)
-    .map((one) => ({
-      ...one,
-      name: `MTU ${one.mtu}; without, a: ${shown(ofA(one))}, b: ${shown(ofB(one))}`,
-    }));
+    .map((one) => [`MTU ${one.mtu}; without, a: ${shown(ofA(one))}, b: ${shown(ofB(one))}`, one] as const);
 
-  test.each(named)('$name', async (combination) => {
+  test.each(named)('%s', async (_name, combination) => {
     setOffloads('a', ofA(combination));
     setOffloads('b', ofB(combination));
     await setMtu('a', combination.mtu);

@@ -1,7 +1,9 @@
 /**
  * Streams for a while, one and many, one way and both at once: no second without a byte, counters conserved and the
  * same on both sides of the underlay, memory flat. Three seconds of four streams both ways here; in scripts/soak a
- * minute of each, beside fastd where it is installed (TORTIE_TEST_SUSTAINED_SECONDS). Prints a table.
+ * minute of each, beside fastd where it is installed (TORTIE_TEST_SUSTAINED_SECONDS). Prints a table: transport,
+ * streams, way, Gbit/s, retransmissions, MB in the worst second, the kernel's drops before an agent's receive (a, b)
+ * and in the queue of its device, the agents' own, growth of resident memory and of the heap in MB.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -106,6 +108,11 @@ async function linkStatistics(hosts: TwoHosts, part: Host | 'r', link: string) {
   return (JSON.parse(text) as [{ stats64: Record<'rx' | 'tx', LinkCounts> }])[0].stats64;
 }
 
+const dropsOf = (counters: Readonly<Record<string, number>>) =>
+  Object.entries(counters)
+    .filter(([name]) => name.includes('_drop_'))
+    .reduce((sum, [, count]) => sum + count, 0);
+
 const fastdRetransmits = new Map<string, number>();
 const hasFastd = (process.env.PATH ?? '').split(':').some((directory) => existsSync(`${directory}/fastd`));
 
@@ -172,7 +179,18 @@ describe.each(['ipip', 'udp'] as const)('%s', (transport) => {
     return found as Record<Host, Record<string, number>>;
   }
 
+  /** Since the start: in each agent's receive buffer and on the way there, and in the queue of each device. */
+  async function dropsOfKernel(): Promise<number[]> {
+    const devices = await Promise.all(HOSTS.map((host) => linkStatistics(hosts, host, 'tunl0')));
+    return [
+      await kernelDrops(hosts, 'a'),
+      await kernelDrops(hosts, 'b'),
+      ...devices.map(({ tx }) => tx.dropped),
+    ];
+  }
+
   test.each(CASES)('%i streams, %s', async (streams, way) => {
+    const droppedBefore = await dropsOfKernel();
     const traffic = iperf(hosts, target, SECONDS, ['--parallel', `${streams}`, ...WAYS[way]]);
     // So that it is not unhandled while memory is looked at.
     traffic.catch(() => {});
@@ -181,26 +199,22 @@ describe.each(['ipip', 'udp'] as const)('%s', (transport) => {
     await systemClock.sleep((SECONDS - WARM_SECONDS - 1) * 1000); // sleeps: likewise
     const late = await memoryOfBoth();
     const report = await traffic;
-
-    const megabytes = (bytes: number) => Math.round(bytes / 1e6);
     const growth = HOSTS.map((host) => ({
       rss: late[host].rss - warm[host].rss,
       heap: late[host].heap - warm[host].heap,
     }));
     const now = await settled();
-    const drops = HOSTS.flatMap((host) =>
-      Object.entries(now[host]).filter(([name]) => name.includes('_drop_')),
-    );
-    console.log(
-      `| ${transport} | ${streams} | ${way} | ${gigabitsOf(report)} | ${retransmitsOf(report)} | ${megabytes(leastBytes(report))} | ` +
-        `${growth.map(({ rss }) => megabytes(rss)).join(', ')} | ${growth.map(({ heap }) => (heap / 1e6).toFixed(1)).join(', ')} | ` +
-        `${
-          drops
-            .filter(([, count]) => count > 0)
-            .map(([name, count]) => `${name} ${count}`)
-            .join(', ') || '0'
-        } |`,
-    );
+    const dropped = (await dropsOfKernel()).map((count, i) => count - droppedBefore[i]!);
+    const ours = HOSTS.map((host) => dropsOf(now[host]));
+    const megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
+    const cells = [
+      ...[transport, streams, way, gigabitsOf(report), retransmitsOf(report), megabytes(leastBytes(report))],
+      ...[dropped.slice(0, 2).join(', '), dropped.slice(2).join(', '), ours.join(', ')],
+      growth.map(({ rss }) => megabytes(rss)).join(', '),
+      growth.map(({ heap }) => megabytes(heap)).join(', '),
+    ];
+    console.log(`| ${cells.join(' | ')} |`);
+
     expect(leastBytes(report)).toBeGreaterThan(0);
     for (const host of HOSTS) await expectConserved(host, now);
     if (!LONG) return;
