@@ -10,7 +10,7 @@
  * Maps and links die with the process unless they are pinned (fast-path-pins). Then the next process finds them at work,
  * leaves them alone until its first configuration, writes what differs, and exchanges the programs on their links.
  *
- * What has no notification that we could wait for is looked at every TICK_MS (sockets are read empty) or CHECK_MS.
+ * Routes and rules are told by the kernel, REST_MS together; what has no notification is looked at every TICK_MS or CHECK_MS.
  */
 import { networkInterfaces } from 'node:os';
 import { UnavailableError } from '../base/errors.ts';
@@ -23,6 +23,7 @@ import type { ForwardingChange, ForwardingConfig } from '../fib/forwarding-confi
 import type { OuterFirewall } from '../host/outer-firewall.ts';
 import { Bpf, TCX_EGRESS, TCX_INGRESS } from '../io/bpf.ts';
 import { systemCalls } from '../io/libc.ts';
+import { watchReadable } from '../io/readiness.ts';
 import { openRouteLookup } from '../io/route-lookup.ts';
 import { openFirewallSocket, openRouteSocket, type RouteSocket } from '../io/route-socket.ts';
 import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
@@ -36,6 +37,7 @@ import { FAST_DIRECTIONS, type FastDirection, type FastPathState } from './fast-
 import { legacyTables } from './legacy-tables.ts';
 
 const TICK_MS = 100;
+const REST_MS = 100;
 const CHECK_MS = 1000;
 const JUDGE_MS = 1000;
 const L3_DEVICE = '00:00:00:00:00:00';
@@ -99,6 +101,7 @@ export class FastPath {
   /** Not before this tick: some hosts have tens of thousands of rules, and change them all the time. */
   #judgeAgainAt = 0;
   readonly #timer: NodeJS.Timeout;
+  readonly #watches: readonly { stop(): Promise<void> }[];
 
   constructor(options: FastPathOptions, firewall: OuterFirewall) {
     const { enter } = options;
@@ -130,6 +133,10 @@ export class FastPath {
     this.#pathMtus = new PathMtuFollower(options, (address, mtu) => this.#tables.setPathMtu(address, mtu));
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     this.#timer.unref();
+    this.#watches = [
+      watchReadable(this.#routes.fd, () => this.#mended(() => this.#hearRoutes()), REST_MS),
+      watchReadable(this.#rules.fd, () => this.#mended(() => this.#hearRules()), REST_MS),
+    ];
     // What others have left is not to run against the firewall.
     if (!this.maps.adopted || firewall.outbound !== null || firewall.inbound !== null) this.#settle();
   }
@@ -156,7 +163,10 @@ export class FastPath {
     clearInterval(this.#timer);
     this.#hooks.close();
     for (const program of Object.values(this.#programs)) systemCalls().close(program);
-    for (const part of [this.#routes, this.#rules, this.#ways, this.maps]) part.close();
+    for (const part of [this.#ways, this.maps]) part.close();
+    void Promise.all(this.#watches.map((watch) => watch.stop())).then(() => {
+      for (const socket of [this.#routes, this.#rules]) socket.close();
+    });
   }
 
   #obstacle(direction: FastDirection): string | null {
@@ -232,16 +242,28 @@ export class FastPath {
 
   #tick(): void {
     this.#ticks++;
-    try {
-      if (drained(this.#routes, concernsUnderlay) && this.#isConfigured) {
-        this.#isEthernet.clear();
-        this.#tables.followRoutes();
-        this.#settle();
-      }
-      this.#rulesChanged = drained(this.#rules, () => true) || this.#rulesChanged;
+    this.#mended(() => {
       if (this.#rulesChanged && !this.#judging && this.#ticks >= this.#judgeAgainAt) void this.#judge();
       this.#pathMtus.tick(performance.now());
       if (this.#ticks % (CHECK_MS / TICK_MS) === 0) this.#check();
+    });
+  }
+
+  #hearRoutes(): void {
+    if (!drained(this.#routes, concernsUnderlay) || !this.#isConfigured) return;
+    this.#isEthernet.clear();
+    this.#tables.followRoutes();
+    this.#settle();
+  }
+
+  #hearRules(): void {
+    if (drained(this.#rules, () => true)) this.#rulesChanged = true;
+  }
+
+  /** What fails leaves the packets to the slow path, and is tried again. */
+  #mended(what: () => void): void {
+    try {
+      what();
     } catch (error) {
       this.#mending.note((error as Error).message);
       this.#settle();

@@ -3,7 +3,7 @@
  *
  * Theory of operation. `withFrames` stands in front of a data plane and keeps the peers of its table. For each peer
  * of protocol 4 the kernel is asked for its route, as from our outer source, and for the Ethernet address of that
- * route's next hop; both are followed by rtnetlink, looked at every TICK_MS. A peer for which either is missing, that
+ * route's next hop; both are followed by rtnetlink, REST_MS together. A peer for which either is missing, that
  * leaves by a device without Ethernet addresses, or that a chain of the firewall or an IPsec policy has a say about
  * goes by the raw socket, as all do before the first answer: frames are never needed, only faster.
  */
@@ -13,6 +13,7 @@ import type { FrameWay } from '../dataplane/frame-table.ts';
 import type { ForwardingChange, ForwardingConfig, Peer } from '../fib/forwarding-config.ts';
 import { hasIpsecPolicies } from '../host/ipsec.ts';
 import { type OuterFirewall, readOuterFirewall } from '../host/outer-firewall.ts';
+import { watchReadable } from '../io/readiness.ts';
 import { openRouteLookup, type RouteLookup } from '../io/route-lookup.ts';
 import { dumpTable, openFirewallSocket, openNeighbourSocket, type RouteSocket } from '../io/route-socket.ts';
 import type { Ipv4 } from '../ip/ipv4.ts';
@@ -22,7 +23,8 @@ import { legacyTables } from './legacy-tables.ts';
 import type { SenderMode } from './options.ts';
 import type { SenderState } from './sender-state.ts';
 
-const TICK_MS = 100;
+/** What the kernel tells within this time is looked at together; nothing wakes us where it says nothing. */
+const REST_MS = 100;
 /** The firewall, and IPsec, of which nobody tells us, are judged this often at most, and at least. */
 const JUDGE_MIN_MS = 1000;
 const JUDGE_MAX_MS = 30_000;
@@ -105,15 +107,19 @@ class FramedDataPlane implements DataPlane {
   #rulesChanged = false;
   #judging = false;
   #judgedMs = performance.now();
-  readonly #timer: NodeJS.Timeout;
+  readonly #watches: readonly { stop(): Promise<void> }[];
+  #timer: NodeJS.Timeout | undefined;
+  #ended = false;
 
   constructor(plane: DataPlane, options: FrameOptions, obstacle: string | null) {
     this.device = plane.device;
     this.#plane = plane;
     this.#options = options;
     this.#obstacle = obstacle;
-    this.#timer = setInterval(() => this.#tick(), TICK_MS);
-    this.#timer.unref();
+    this.#watches = [this.#events, this.#rules].map(({ fd }) =>
+      watchReadable(fd, () => this.#tick(), REST_MS),
+    );
+    this.#plan();
   }
 
   get revision(): number {
@@ -126,6 +132,7 @@ class FramedDataPlane implements DataPlane {
     this.#peers.clear();
     for (const peer of config.peers) this.#peers.set(peer.address, peer);
     this.#moved = 'routes';
+    this.#plan();
   }
 
   async change(change: ForwardingChange): Promise<'applied' | 'gap'> {
@@ -137,6 +144,7 @@ class FramedDataPlane implements DataPlane {
       else if (operation.op === 'delete-peer') this.#peers.delete(operation.address);
       else if (operation.op === 'set-local') this.#outerSource = operation.outerSource;
     }
+    if (this.#moved !== null) this.#plan();
     return result;
   }
 
@@ -153,7 +161,8 @@ class FramedDataPlane implements DataPlane {
   }
 
   async stop(): Promise<void> {
-    clearInterval(this.#timer);
+    this.#end();
+    await Promise.all(this.#watches.map((watch) => watch.stop()));
     await this.#laying;
     await this.#plane.stop();
     for (const part of [this.#lookup, this.#events, this.#rules]) part.close();
@@ -223,20 +232,37 @@ class FramedDataPlane implements DataPlane {
     else if (ways > 0) logger.info({ peers: ways }, 'outer packets go as frames, past the IP output');
   }
 
+  /** The next look: soon where something waits for one, else when it is time to judge again. */
+  #plan(): void {
+    clearTimeout(this.#timer);
+    if (this.#ended) return;
+    const waits = this.#moved !== null || this.#rulesChanged;
+    this.#timer = setTimeout(() => this.#tick(), waits ? REST_MS : JUDGE_MAX_MS);
+    this.#timer.unref();
+  }
+
+  #end(): void {
+    this.#ended = true;
+    clearTimeout(this.#timer);
+  }
+
   #tick(): void {
+    if (this.#ended) return;
     try {
       this.#readEvents();
       if (this.#moved === 'routes' || performance.now() - this.#lookedMs >= NEIGHBOURS_MS) this.#look();
       while (this.#rules.receive() !== null) this.#rulesChanged = true;
     } catch (error) {
       this.#obstacle = `what cannot be followed (${(error as Error).message})`;
-      clearInterval(this.#timer);
+      this.#end();
+      for (const watch of this.#watches) void watch.stop();
       this.#lay();
       return;
     }
     const sinceMs = performance.now() - this.#judgedMs;
-    if (this.#judging || sinceMs < JUDGE_MIN_MS) return;
-    if (this.#rulesChanged || sinceMs >= JUDGE_MAX_MS) void this.#judge();
+    const due = sinceMs >= (this.#rulesChanged ? JUDGE_MIN_MS : JUDGE_MAX_MS);
+    if (due && !this.#judging) void this.#judge();
+    else this.#plan();
   }
 
   #look(): void {
@@ -271,6 +297,7 @@ class FramedDataPlane implements DataPlane {
     this.#judging = false;
     this.#judgedMs = performance.now();
     this.#lay();
+    this.#plan();
   }
 }
 

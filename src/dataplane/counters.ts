@@ -193,12 +193,7 @@ export class Counters {
   /** Every counter of the direction by its name. */
   snapshot(): Record<string, number> {
     const result: Record<string, number> = {};
-    COMMON_NAMES[this.direction].forEach((name, i) => {
-      if (name !== '') result[`${this.direction}_${name}`] = this.cells[i]!;
-    });
-    dropNames(this.direction).forEach((name, i) => {
-      result[`${this.direction}_drop_${name}_packets`] = this.cells[FIRST_DROP + i]!;
-    });
+    for (const [name, cell] of CELL_NAMES[this.direction]) result[name] = this.cells[cell]!;
     return result;
   }
 
@@ -218,6 +213,22 @@ export class Counters {
 
 export function dropNames(direction: Direction): readonly string[] {
   return direction === 'outbound' ? OUTBOUND_DROP_NAMES : INBOUND_DROP_NAMES;
+}
+
+/** Made once: the snapshot is taken several times a second where somebody watches. */
+const CELL_NAMES: Readonly<Record<Direction, readonly (readonly [name: string, cell: number])[]>> = {
+  outbound: cellNames('outbound'),
+  inbound: cellNames('inbound'),
+};
+
+function cellNames(direction: Direction): (readonly [string, number])[] {
+  const common = COMMON_NAMES[direction].flatMap((name, cell) =>
+    name === '' ? [] : [[`${direction}_${name}`, cell] as const],
+  );
+  const drops = dropNames(direction).map(
+    (name, reason) => [`${direction}_drop_${name}_packets`, FIRST_DROP + reason] as const,
+  );
+  return [...common, ...drops];
 }
 
 /** What conservation is violated by: in - out - drops, 0 where it holds. */

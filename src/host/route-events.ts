@@ -1,14 +1,14 @@
 /**
- * Hears from the kernel what changes in its tables. The socket is read every POLL_MS: Node cannot wait for a
- * descriptor of this kind, a thread that waits would cost more than ten empty reads a second, and a child
- * process that does (`ip monitor`) would outlive a crash.
+ * Hears from the kernel what changes in its tables: at once, and then what comes within REST_MS together. (A child
+ * process that listens, `ip monitor`, would outlive a crash.)
  */
 import { type HostEvent, ROUTE_PROTOCOL } from '../control/ports.ts';
+import { watchReadable } from '../io/readiness.ts';
 import { openRouteSocket } from '../io/route-socket.ts';
 import { decodeNetlink, type NetlinkMessage, RT_TABLE_MAIN } from '../wire/rtnetlink.ts';
 import { hostRouteOf } from './kernel-routes.ts';
 
-const POLL_MS = 100;
+const REST_MS = 100;
 
 export function followRoutes(
   onEvent: (event: HostEvent) => void,
@@ -16,7 +16,7 @@ export function followRoutes(
   signal: AbortSignal,
 ): void {
   const socket = openRouteSocket();
-  const timer = setInterval(() => {
+  const read = () => {
     for (let message = socket.receive(); message !== null; message = socket.receive()) {
       if (message === 'lost') onEvent({ type: 'facts' });
       else
@@ -25,15 +25,9 @@ export function followRoutes(
           if (change.kind !== 'route' || change.table === RT_TABLE_MAIN) onEvent(eventOf(change, nameOf));
         }
     }
-  }, POLL_MS);
-  signal.addEventListener(
-    'abort',
-    () => {
-      clearInterval(timer);
-      socket.close();
-    },
-    { once: true },
-  );
+  };
+  const watch = watchReadable(socket.fd, read, REST_MS);
+  signal.addEventListener('abort', () => void watch.stop().then(() => socket.close()), { once: true });
 }
 
 function eventOf(change: NetlinkMessage, nameOf: (interfaceIndex: number) => string): HostEvent {
