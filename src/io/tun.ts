@@ -140,7 +140,7 @@ function openFailed(errno: number): Error {
       'ERR_PRIVILEGE',
       `${TUN_PATH} may not be opened for reading and writing (${got})`,
       {
-        hint: 'run as root, or `chmod 666 /dev/net/tun`',
+        hint: 'run as root, or `chmod 666 /dev/net/tun`; in a container whose runtime forbids it: `--device /dev/net/tun`',
       },
     );
   return systemCallFailed(`opening ${TUN_PATH}`, errno);
