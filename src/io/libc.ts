@@ -2,7 +2,7 @@
  * Theory of operation of io/: the only folder with system calls of its own. It implements dataplane/ports.ts.
  *
  *   libc  errno  arena       the calls, by koffi without a compiler; memory that both sides see
- *   tun  raw-socket  udp-socket  packet-socket  waiter   the packet loops' ends: batches in, batches out, waiting
+ *   tun  raw-socket  udp-socket  packet-socket  (socket-sink)  waiter   the packet loops' ends: batches in, batches out, waiting
  *   netns  capture  probe    what the lab looks with: another namespace's frames and echoes
  *   file-lock                the datastore's lock, released by the kernel when its holder dies
  *

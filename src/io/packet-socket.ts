@@ -3,11 +3,10 @@
  * are for and why they may be used only where nothing there has a say (agent/frame-ways.ts). The queueing
  * discipline of the device is kept to.
  */
-import { type PacketSink, type PieceBatch, SEND_OK } from '../dataplane/ports.ts';
+import type { PieceBatch } from '../dataplane/ports.ts';
 import type { Arena } from './arena.ts';
-import { SendTable } from './message-table.ts';
-import { failureOf } from './raw-socket.ts';
 import { AF_PACKET, openSocket, SOCK_RAW, setBufferSizes } from './socket-options.ts';
+import { SocketSink } from './socket-sink.ts';
 
 const SOCKET_BUFFER_BYTES = 8 << 20;
 const ETH_P_IP = 0x0800;
@@ -23,32 +22,18 @@ export function openFrameSender(): number {
 }
 
 /** Frames that leave by the interface that the batch's `destination` says. */
-export class FrameSink implements PacketSink {
-  readonly batch: PieceBatch;
-  failure = SEND_OK;
-  readonly #fd: number;
-  readonly #table: SendTable;
-
+export class FrameSink extends SocketSink {
   constructor(fd: number, arena: Arena, batch: PieceBatch) {
-    this.#fd = fd;
-    this.batch = batch;
-    this.#table = new SendTable(arena, batch, SOCKADDR_LL_BYTES);
+    super(fd, arena, batch, SOCKADDR_LL_BYTES);
     for (let i = 0; i < batch.packetCapacity; i++) {
-      arena.view.setUint16(this.#table.nameOf(i), AF_PACKET, true);
-      arena.view.setUint16(this.#table.nameOf(i) + 2, ETH_P_IP);
+      arena.view.setUint16(this.table.nameOf(i), AF_PACKET, true);
+      arena.view.setUint16(this.table.nameOf(i) + 2, ETH_P_IP);
     }
   }
 
-  send(from: number): number {
-    const table = this.#table;
-    const { batch } = this;
-    if (from === 0) {
-      table.lay();
-      for (let packet = 0; packet < batch.packetCount; packet++)
-        table.words[(table.nameOf(packet) + SOCKADDR_LL_OFF_INTERFACE) >>> 2] = batch.destination[packet]!;
-    }
-    const sent = table.send(this.#fd, from);
-    this.failure = table.errno === 0 ? SEND_OK : failureOf(table.errno);
-    return sent;
+  protected layAddresses(): void {
+    const { batch, table } = this;
+    for (let packet = 0; packet < batch.packetCount; packet++)
+      table.words[(table.nameOf(packet) + SOCKADDR_LL_OFF_INTERFACE) >>> 2] = batch.destination[packet]!;
   }
 }

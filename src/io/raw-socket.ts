@@ -6,33 +6,9 @@
  * outer header too. With its buffer full the kernel takes the packet for undelivered and answers the sender with
  * ICMP protocol unreachable, hence a guard: a second socket that takes every packet and keeps none.
  */
-import {
-  type PacketBatch,
-  type PacketSink,
-  type PacketSource,
-  type PieceBatch,
-  SEND_AGAIN,
-  SEND_DOWN,
-  SEND_FORBIDDEN,
-  SEND_NO_ROUTE,
-  SEND_OK,
-  SEND_REFUSED,
-  SEND_TOO_BIG,
-  SLOT_BYTES,
-} from '../dataplane/ports.ts';
+import { type PacketBatch, type PacketSource, type PieceBatch, SLOT_BYTES } from '../dataplane/ports.ts';
 import { Arena } from './arena.ts';
-import {
-  EAGAIN,
-  EHOSTUNREACH,
-  EMSGSIZE,
-  ENETDOWN,
-  ENETUNREACH,
-  ENOBUFS,
-  ENODEV,
-  ENXIO,
-  EPERM,
-  systemCallFailed,
-} from './errno.ts';
+import { systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
 import {
   IOVEC_BYTES,
@@ -41,7 +17,6 @@ import {
   MMSGHDR_OFF_IOV,
   MMSGHDR_OFF_IOVLEN,
   MMSGHDR_OFF_LEN,
-  SendTable,
   SOCKADDR_IN_BYTES,
 } from './message-table.ts';
 import {
@@ -58,6 +33,7 @@ import {
   SOL_SOCKET,
   setBufferSizes,
 } from './socket-options.ts';
+import { SocketSink } from './socket-sink.ts';
 
 /** Measured elsewhere as what a 10 Gbit/s stream of superpackets needs; the kernel doubles it for bookkeeping. */
 const SOCKET_BUFFER_BYTES = 8 << 20;
@@ -150,42 +126,16 @@ export class MessageSource implements PacketSource {
   }
 }
 
-/** Packets that leave by a raw socket, many in one sendmmsg, each gathered from its pieces. */
-export class MessageSink implements PacketSink {
-  readonly batch: PieceBatch;
-  failure = SEND_OK;
-  readonly #fd: number;
-  readonly #table: SendTable;
-
+/** Packets that leave by a raw socket. */
+export class MessageSink extends SocketSink {
   constructor(fd: number, arena: Arena, batch: PieceBatch) {
-    this.#fd = fd;
-    this.batch = batch;
-    this.#table = new SendTable(arena, batch, SOCKADDR_IN_BYTES);
-    for (let i = 0; i < batch.packetCapacity; i++) arena.view.setUint16(this.#table.nameOf(i), AF_INET, true);
+    super(fd, arena, batch, SOCKADDR_IN_BYTES);
+    for (let i = 0; i < batch.packetCapacity; i++) arena.view.setUint16(this.table.nameOf(i), AF_INET, true);
   }
 
-  send(from: number): number {
-    const table = this.#table;
-    const { batch } = this;
-    if (from === 0) {
-      table.lay();
-      for (let packet = 0; packet < batch.packetCount; packet++)
-        layAddress(table.view, table.nameOf(packet), batch.destination[packet]!, 0);
-    }
-    const sent = table.send(this.#fd, from);
-    this.failure = table.errno === 0 ? SEND_OK : failureOf(table.errno);
-    return sent;
+  protected layAddresses(): void {
+    const { batch, table } = this;
+    for (let packet = 0; packet < batch.packetCount; packet++)
+      layAddress(table.view, table.nameOf(packet), batch.destination[packet]!, 0);
   }
-}
-
-/** What an errno of sending means to the packet loop. */
-export function failureOf(errno: number): number {
-  if (errno === EAGAIN || errno === ENOBUFS) return SEND_AGAIN;
-  if (errno === EMSGSIZE) return SEND_TOO_BIG;
-  if (errno === ENETUNREACH || errno === EHOSTUNREACH) return SEND_NO_ROUTE;
-  // Netfilter's DROP in OUTPUT is seen by the sender as EPERM.
-  if (errno === EPERM) return SEND_FORBIDDEN;
-  // ENXIO, ENODEV: a packet socket's interface has gone.
-  if (errno === ENETDOWN || errno === ENXIO || errno === ENODEV) return SEND_DOWN;
-  return SEND_REFUSED;
 }

@@ -10,10 +10,8 @@
 import { UnavailableError } from '../base/errors.ts';
 import {
   type PacketBatch,
-  type PacketSink,
   type PacketSource,
   type PieceBatch,
-  SEND_OK,
   SEND_UNSEGMENTED,
   SLOT_BYTES,
 } from '../dataplane/ports.ts';
@@ -30,10 +28,8 @@ import {
   MMSGHDR_OFF_IOV,
   MMSGHDR_OFF_LEN,
   MMSGHDR_OFF_NAMELEN,
-  SendTable,
   SOCKADDR_IN_BYTES,
 } from './message-table.ts';
-import { failureOf } from './raw-socket.ts';
 import {
   AF_INET,
   MSG_DONTWAIT,
@@ -43,6 +39,7 @@ import {
   setIntegerOption,
   socketAddress,
 } from './socket-options.ts';
+import { SocketSink } from './socket-sink.ts';
 
 const SOCKET_BUFFER_BYTES = 8 << 20;
 const IPPROTO_IP = 0;
@@ -174,19 +171,12 @@ export class DatagramSource implements PacketSource {
 }
 
 /** Datagrams out; a packet of several leaves as one, for the kernel or the device to cut apart. */
-export class DatagramSink implements PacketSink {
-  readonly batch: PieceBatch;
-  failure = SEND_OK;
-  readonly #fd: number;
-  readonly #table: SendTable;
-
+export class DatagramSink extends SocketSink {
   constructor(fd: number, arena: Arena, batch: PieceBatch) {
-    this.#fd = fd;
-    this.batch = batch;
-    this.#table = new SendTable(arena, batch, SOCKADDR_IN_BYTES, CONTROL_BYTES);
+    super(fd, arena, batch, SOCKADDR_IN_BYTES, CONTROL_BYTES);
     for (let i = 0; i < batch.packetCapacity; i++) {
-      const control = this.#table.controlOf(i);
-      arena.view.setUint16(this.#table.nameOf(i), AF_INET, true);
+      const control = this.table.controlOf(i);
+      arena.view.setUint16(this.table.nameOf(i), AF_INET, true);
       this.#layControlHeader(control + SEND_OFF_TOS, 4, IPPROTO_IP, IP_TOS);
       this.#layControlHeader(control + SEND_OFF_PKTINFO, 12, IPPROTO_IP, IP_PKTINFO);
       this.#layControlHeader(control + SEND_OFF_SEGMENT, 2, SOL_UDP, UDP_SEGMENT);
@@ -194,32 +184,20 @@ export class DatagramSink implements PacketSink {
   }
 
   #layControlHeader(at: number, bytes: number, level: number, type: number): void {
-    const { view } = this.#table;
+    const { view } = this.table;
     view.setUint32(at, CMSG_HEADER_BYTES + bytes, true);
     view.setInt32(at + 8, level, true);
     view.setInt32(at + 12, type, true);
   }
 
-  send(from: number): number {
-    const table = this.#table;
-    if (from === 0) {
-      table.lay();
-      this.#layAddresses();
-    }
-    const sent = table.send(this.#fd, from);
-    const { errno } = table;
-    this.failure = SEND_OK;
-    if (errno !== 0) {
-      // EIO: a device without checksum offload. EINVAL: more segments than this kernel takes, or longer than the link.
-      const segmented = this.batch.segmentBytes[from + sent]! > 0 && (errno === EIO || errno === EINVAL);
-      this.failure = segmented ? SEND_UNSEGMENTED : failureOf(errno);
-    }
-    return sent;
+  /** EIO: a device without checksum offload. EINVAL: more segments than this kernel takes, or longer than the link. */
+  protected override failureOf(errno: number, packet: number): number {
+    if (this.batch.segmentBytes[packet]! > 0 && (errno === EIO || errno === EINVAL)) return SEND_UNSEGMENTED;
+    return super.failureOf(errno, packet);
   }
 
-  #layAddresses(): void {
-    const { batch } = this;
-    const table = this.#table;
+  protected layAddresses(): void {
+    const { batch, table } = this;
     const { view, words } = table;
     for (let packet = 0; packet < batch.packetCount; packet++) {
       const control = table.controlOf(packet);
