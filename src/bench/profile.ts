@@ -1,6 +1,6 @@
 /**
- * `scripts/bench profile [ipip|udp] [--page]`: where the time goes while one stream of TCP runs. `perf` looks at both processors two
- * thousand times a second; each sample is given to a thread and to a kind of work, and all is divided by the
+ * `scripts/bench profile [ipip|udp|ipip-9001|udp-9001] [--page]`: where the time goes while one stream of TCP runs, by
+ * a transport and at an underlay MTU (1500). `perf` looks at both processors two thousand times a second; each sample is given to a thread and to a kind of work, and all is divided by the
  * packets that passed meanwhile: microseconds of processor time per packet.
  */
 import { rmSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { markdownTable, replaceSection } from './page.ts';
 import { TortieContender } from './tortie.ts';
 import { command, TwoHosts } from './two-hosts.ts';
 
-const MTU = 1500;
+const WAYS: readonly string[] = ['ipip', 'udp', 'ipip-9001', 'udp-9001'];
 const TCP_SECONDS = 8;
 /** From the start of the stream until the optimizer is done with what it runs through. */
 const WARM_UP_MS = 2_500;
@@ -101,9 +101,10 @@ function threadNames(agents: Readonly<Record<number, string>>): (sample: Sample)
 }
 
 /** What it says of one transport. */
-async function profile(transport: string): Promise<string> {
+async function profile(way: string): Promise<string> {
+  const [transport, mtu] = [way.split('-')[0]!, Number(way.split('-')[1] ?? 1500)];
   const file = join(tmpdir(), `tortie-bench-${process.pid}.perf`);
-  const hosts = new TwoHosts(`p${transport[0]}`, MTU);
+  const hosts = new TwoHosts(`p${transport[0]}`, mtu);
   const tortie = new TortieContender({
     name: transport,
     flags: ['--transport', transport, '--fast-path', 'off'],
@@ -116,16 +117,16 @@ async function profile(transport: string): Promise<string> {
       ...{ tcpSeconds: TCP_SECONDS, udpSeconds: 0, pingSeconds: 0 },
     });
     await systemClock.sleep(WARM_UP_MS);
-    const [before, began] = [await packetsOf(tortie), performance.now()];
+    const [before, began] = [await packetsOf(tortie, mtu), performance.now()];
     const record = ['perf', 'record', '-q', '-a', '-g', '-e', 'cpu-clock', '-F', String(SAMPLES_PER_SECOND)];
     await command([...record, '-o', file, '--', 'sleep', String(RECORD_SECONDS)], PERF_MS);
     // perf takes its time to begin and to end; packets pass then, too.
     const share = (RECORD_SECONDS * 1000) / (performance.now() - began);
-    const packets = Math.round(((await packetsOf(tortie)) - before) * share);
+    const packets = Math.round(((await packetsOf(tortie, mtu)) - before) * share);
     const { value } = await stream;
     const fields = ['-F', 'comm,pid,tid,ip,sym'];
     const text = await command(['perf', 'script', '-i', file, ...fields], SCRIPT_MS);
-    const title = `One stream by \`${transport}\`: ${value.toFixed(2)} Gbit/s; microseconds of processor time per packet:`;
+    const title = `One stream by \`${transport}\`${mtu === 1500 ? '' : ` at MTU ${mtu}`}: ${value.toFixed(2)} Gbit/s; microseconds of processor time per packet:`;
     return `${title}\n\n${profileTable(readSamples(text), threadNames(agentsOf(tortie)), packets)}`;
   } finally {
     await hosts.close();
@@ -141,8 +142,8 @@ function agentsOf(tortie: TortieContender): Readonly<Record<number, string>> {
   );
 }
 
-async function packetsOf(tortie: TortieContender): Promise<number> {
-  const status = await tortie.status('a', MTU);
+async function packetsOf(tortie: TortieContender, mtu: number): Promise<number> {
+  const status = await tortie.status('a', mtu);
   const packets = status?.counters.outbound_out_underlay_packets;
   if (packets === undefined) throw new FailedError('ERR_BENCH', 'the agent tells no counters');
   return packets;
@@ -150,8 +151,9 @@ async function packetsOf(tortie: TortieContender): Promise<number> {
 
 async function main(page: boolean, words: readonly string[]): Promise<void> {
   const wanted = words.length === 0 ? ['ipip', 'udp'] : words;
-  const unknown = wanted.filter((word) => word !== 'ipip' && word !== 'udp');
-  if (unknown.length > 0) throw new UsageError(`profile ${unknown.join(' ')}: expected ipip or udp`);
+  const unknown = wanted.filter((word) => !WAYS.includes(word));
+  if (unknown.length > 0)
+    throw new UsageError(`profile ${unknown.join(' ')}: expected any of ${WAYS.join(' ')}`);
   const parts: string[] = [];
   for (const transport of wanted) {
     parts.push(await profile(transport));
