@@ -12,6 +12,8 @@ const MENDINGS_MS = 10 * 60 * 1000;
 
 export class Mending {
   readonly #broken: Record<FastDirection, string | null> = { outbound: null, inbound: null };
+  /** How often each direction was mended. */
+  readonly #mended: Record<FastDirection, number> = { outbound: 0, inbound: 0 };
   #mendedMs: number[] = [];
   #gaveUp = false;
   #isWritable = true;
@@ -33,6 +35,10 @@ export class Mending {
     return why !== null && this.#gaveUp ? `${why}, again and again` : why;
   }
 
+  timesMended(direction: FastDirection): number {
+    return this.#mended[direction];
+  }
+
   /** The first reason stays. */
   note(why: string, directions: readonly FastDirection[] = FAST_DIRECTIONS): void {
     for (const direction of directions) this.#broken[direction] ??= why;
@@ -45,7 +51,10 @@ export class Mending {
     this.#gaveUp = this.#mendedMs.length >= MOST_MENDINGS;
     if (this.#gaveUp) return false;
     this.#mendedMs.push(nowMs);
-    for (const direction of FAST_DIRECTIONS) this.#broken[direction] = null;
+    for (const direction of FAST_DIRECTIONS) {
+      if (this.#broken[direction] !== null) this.#mended[direction]++;
+      this.#broken[direction] = null;
+    }
     this.#isWritable = true;
     return true;
   }

@@ -14,10 +14,12 @@ import {
   PEER_OUT_PACKETS,
   reasonsOf,
 } from '../ebpf/layout.ts';
-import { type OuterFirewall, readOuterFirewall } from '../host/outer-firewall.ts';
+import { readOuterObstacles } from '../host/outer-obstacles.ts';
 import { inNetworkNamespace } from '../io/netns.ts';
+import type { Ipv4 } from '../ip/ipv4.ts';
 import type { DataPlane, PeerCounters } from './data-plane.ts';
 import { type FastPath, startFastPath } from './fast-path.ts';
+import type { FirewallQuestion } from './fast-path-firewall.ts';
 import { pinDirectory, pinRoot, removePins } from './fast-path-pins.ts';
 import {
   FAST_DIRECTIONS,
@@ -43,7 +45,9 @@ export async function withFastPath(
     readonly transport: 'ipip' | 'udp' | 'auto';
     readonly logger: Logger;
     readonly networkNamespace?: string;
-    readonly firewall?: (legacyTables: string) => Promise<OuterFirewall>;
+    readonly firewall?: FirewallQuestion['firewall'];
+    /** The outer source where it is fixed. */
+    readonly local?: Ipv4 | null;
     /** Whether it goes on when the process is gone; what is pinned for the device and not asked for is taken away. */
     readonly pin?: boolean;
     readonly pinRoot?: string;
@@ -69,10 +73,11 @@ export async function withFastPath(
       logger,
       firewall:
         options.firewall ??
-        ((legacyTables) => readOuterFirewall({ legacyTables, tunnelDevice: plane.device.name })),
+        ((legacyTables, own) => readOuterObstacles({ legacyTables, tunnelDevice: plane.device.name, own })),
       icmpErrors: () => plane.counters().outbound_note_icmp_errors_packets ?? 0,
       pathMtus: () => plane.peers(),
       enter,
+      local: options.local ?? null,
       pinRoot: root,
       pin: options.pin ?? false,
     });
@@ -161,6 +166,7 @@ class CombinedDataPlane implements FastDataPlane {
       add(`out_${exit}_packets`, cells[CELL_PACKETS]!);
       add(`out_${exit}_bytes`, cells[CELL_OUT_BYTES]!);
       add('note_fast_packets', cells[CELL_PACKETS]!);
+      add('note_fast_mendings', this.#fast.timesMended(direction));
       reasonsOf(direction).forEach((reason, i) => {
         add(`note_slow_${reason}_packets`, cells[CELL_FIRST_REASON + i]!);
       });

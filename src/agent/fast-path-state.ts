@@ -15,7 +15,7 @@ export const FAST_PATH_OFF: FastPathState = {
   inbound: 'switched off (--fast-path off)',
 };
 
-/** A line for each direction, for people: whether it runs, its share, and why packets took the slow path. */
+/** A line for each direction, for people: whether it runs, its share, why packets took the slow path, and how often it was mended. */
 export function fastPathLines(state: FastPathState, counters: Readonly<Record<string, number>>): string[] {
   return FAST_DIRECTIONS.map((direction) => {
     const why = state[direction];
@@ -25,7 +25,9 @@ export function fastPathLines(state: FastPathState, counters: Readonly<Record<st
     if (fast === undefined) return `${direction} ${line}`;
     const share = all === 0 ? '' : `; carried ${((100 * fast) / all).toFixed(1)} % of ${all} packets`;
     const reasons = slowReasons(direction, counters);
-    return `${direction} ${line}${share}${reasons === '' ? '' : `; slow path for ${reasons}`}`;
+    const times = counters[`${direction}_note_fast_mendings`] ?? 0;
+    const mended = times === 0 ? '' : `; mended ${times === 1 ? 'once' : `${times} times`}`;
+    return `${direction} ${line}${share}${reasons === '' ? '' : `; slow path for ${reasons}`}${mended}`;
   });
 }
 

@@ -17,44 +17,45 @@ import { UnavailableError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { FastTables, type Way } from '../ebpf/fast-tables.ts';
 import { inboundProgram } from '../ebpf/inbound-program.ts';
-import { addressBytes, numberBytes } from '../ebpf/layout.ts';
+import { numberBytes } from '../ebpf/layout.ts';
 import { outboundProgram } from '../ebpf/outbound-program.ts';
 import type { ForwardingChange, ForwardingConfig } from '../fib/forwarding-config.ts';
 import type { OuterFirewall } from '../host/outer-firewall.ts';
+import type { OwnAddresses } from '../host/outer-packet.ts';
 import { Bpf, TCX_EGRESS, TCX_INGRESS } from '../io/bpf.ts';
 import { systemCalls } from '../io/libc.ts';
 import { watchReadable } from '../io/readiness.ts';
 import { openRouteLookup } from '../io/route-lookup.ts';
-import { openFirewallSocket, openRouteSocket, type RouteSocket } from '../io/route-socket.ts';
-import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
+import { openRouteSocket, type RouteSocket } from '../io/route-socket.ts';
+import { formatIpv4, type Ipv4, ipv4 } from '../ip/ipv4.ts';
 import { decodeNetlink, type NetlinkMessage } from '../wire/rtnetlink.ts';
+import { FirewallJudge, type FirewallQuestion, judgeOnce } from './fast-path-firewall.ts';
 import { type Device, Hooks, pinName } from './fast-path-hooks.ts';
 import { FastPathMaps } from './fast-path-maps.ts';
 import { Mending } from './fast-path-mending.ts';
 import { PathMtuFollower } from './fast-path-mtu.ts';
 import { Pins, pinDirectory, removePins } from './fast-path-pins.ts';
 import { FAST_DIRECTIONS, type FastDirection, type FastPathState } from './fast-path-state.ts';
-import { legacyTables } from './legacy-tables.ts';
 
 const TICK_MS = 100;
 const REST_MS = 100;
 const CHECK_MS = 1000;
-const JUDGE_MS = 1000;
 const L3_DEVICE = '00:00:00:00:00:00';
 /** Routes of ours say where inner packets go, not how peers are reached. */
 const OWN_ROUTE_PROTOCOL = 84;
 
-export interface FastPathOptions {
+/** Reserved for documentation (RFC 5737): the way there is the default route's, which says what our packets leave by. */
+const FAR_AWAY = ipv4('198.51.100.1');
+
+export interface FastPathOptions extends FirewallQuestion {
   readonly mode: 'auto' | 'ebpf';
   readonly device: { readonly name: string; readonly index: number };
   readonly logger: Logger;
-  /** Which chains of the host's firewall have a say about outer packets. */
-  readonly firewall: (legacyTables: string) => Promise<OuterFirewall>;
   /** What the slow path learned from ICMP: how many errors it heard, and the path MTUs. */
   readonly icmpErrors: () => number;
   readonly pathMtus: () => readonly { readonly address: Ipv4; readonly pathMtu: number | null }[];
-  /** Leads into the device's namespace. */
-  readonly enter: <T>(fn: () => T) => T;
+  /** The outer source, where it is known before the first configuration. */
+  readonly local: Ipv4 | null;
   /** Where maps and links are pinned, or were: a directory for all devices. */
   readonly pinRoot: string;
   readonly pin: boolean;
@@ -62,17 +63,24 @@ export interface FastPathOptions {
 
 /** @throws UnavailableError where it cannot run, or in mode `ebpf` may not */
 export async function startFastPath(options: FastPathOptions): Promise<FastPath> {
-  const firewall = await options.firewall(options.enter(legacyTables));
-  const chain = firewall.outbound ?? firewall.inbound;
-  if (options.mode === 'ebpf' && chain !== null)
-    throw new UnavailableError(
-      'ERR_EBPF_FIREWALL',
-      `--fast-path ebpf would go around a chain of the host's firewall: ${chain}`,
-      {
-        hint: 'use --fast-path auto, which leaves that direction to the slow path, or take the chain away',
-      },
-    );
-  return new FastPath(options, firewall);
+  const own = ownAtFirst(options);
+  const firewall = await judgeOnce(options, own);
+  const obstacle = firewall.outbound ?? firewall.inbound;
+  if (options.mode === 'ebpf' && obstacle !== null)
+    throw new UnavailableError('ERR_EBPF_FIREWALL', `--fast-path ebpf would go around ${obstacle}`, {
+      hint: 'use --fast-path auto, which leaves that direction to the slow path, or take it away',
+    });
+  return new FastPath(options, firewall, own);
+}
+
+/** Before the first configuration, which says it better: the source that is set, or the default route's. */
+function ownAtFirst({ local, enter }: FastPathOptions): OwnAddresses {
+  if (local !== null) return { outbound: [local], inbound: [local] };
+  const ways = enter(openRouteLookup);
+  const { source } = ways.wayTo(FAR_AWAY);
+  ways.close();
+  const own = source === null ? [] : [source];
+  return { outbound: own, inbound: own };
 }
 
 export class FastPath {
@@ -84,30 +92,24 @@ export class FastPath {
   readonly #tables: FastTables;
   readonly #pathMtus: PathMtuFollower;
   readonly #routes: RouteSocket;
-  readonly #rules: RouteSocket;
   readonly #programs: Record<FastDirection, number>;
   readonly #hooks: Hooks;
   /** Writes to the maps that failed are made again with all others, when it is mended. */
   readonly #mending: Mending;
-  #firewall: OuterFirewall;
+  readonly #firewall: FirewallJudge;
   /** By the devices' numbers; asked anew where links or addresses change. */
   readonly #isEthernet = new Map<number, boolean>();
   /** Before the first configuration, what the process before us has laid stays as it is. */
   #isConfigured = false;
   #said = '';
   #ticks = 0;
-  #judging = false;
-  #rulesChanged = false;
-  /** Not before this tick: some hosts have tens of thousands of rules, and change them all the time. */
-  #judgeAgainAt = 0;
   readonly #timer: NodeJS.Timeout;
-  readonly #watches: readonly { stop(): Promise<void> }[];
+  readonly #watch: { stop(): Promise<void> };
 
-  constructor(options: FastPathOptions, firewall: OuterFirewall) {
+  constructor(options: FastPathOptions, firewall: OuterFirewall, own: OwnAddresses) {
     const { enter } = options;
     this.#options = options;
     this.#enter = enter;
-    this.#firewall = firewall;
     const pins = pinsOf(options);
     this.maps = new FastPathMaps(this.#bpf, pins);
     const opened: { close(): void }[] = [this.maps];
@@ -116,8 +118,8 @@ export class FastPath {
       opened.push(this.#ways);
       this.#routes = enter(openRouteSocket);
       opened.push(this.#routes);
-      this.#rules = enter(openFirewallSocket);
-      opened.push(this.#rules);
+      this.#firewall = new FirewallJudge(options, firewall, own, () => this.#settle());
+      opened.push(this.#firewall);
       this.#programs = {
         outbound: this.maps.load(outboundProgram(), TCX_EGRESS),
         inbound: this.maps.load(inboundProgram(), TCX_INGRESS),
@@ -129,14 +131,11 @@ export class FastPath {
       throw error;
     }
     this.#mending = new Mending(this.maps);
-    this.#tables = new FastTables(this.#mending.writer, (peer) => this.#wayTo(peer));
+    this.#tables = new FastTables(this.#mending.writer, (peer, source) => this.#wayTo(peer, source));
     this.#pathMtus = new PathMtuFollower(options, (address, mtu) => this.#tables.setPathMtu(address, mtu));
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     this.#timer.unref();
-    this.#watches = [
-      watchReadable(this.#routes.fd, () => this.#mended(() => this.#hearRoutes()), REST_MS),
-      watchReadable(this.#rules.fd, () => this.#mended(() => this.#hearRules()), REST_MS),
-    ];
+    this.#watch = watchReadable(this.#routes.fd, () => this.#mended(() => this.#hearRoutes()), REST_MS);
     // What others have left is not to run against the firewall.
     if (!this.maps.adopted || firewall.outbound !== null || firewall.inbound !== null) this.#settle();
   }
@@ -159,29 +158,33 @@ export class FastPath {
     return { outbound: this.#obstacle('outbound'), inbound: this.#obstacle('inbound') };
   }
 
+  timesMended(direction: FastDirection): number {
+    return this.#mending.timesMended(direction);
+  }
+
   stop(): void {
     clearInterval(this.#timer);
     this.#hooks.close();
     for (const program of Object.values(this.#programs)) systemCalls().close(program);
-    for (const part of [this.#ways, this.maps]) part.close();
-    void Promise.all(this.#watches.map((watch) => watch.stop())).then(() => {
-      for (const socket of [this.#routes, this.#rules]) socket.close();
-    });
+    for (const part of [this.#firewall, this.#ways, this.maps]) part.close();
+    void this.#watch.stop().then(() => this.#routes.close());
   }
 
   #obstacle(direction: FastDirection): string | null {
     const broken = this.#mending.why(direction);
     if (broken !== null) return broken;
-    const chain = this.#firewall[direction];
-    if (chain !== null) return `the firewall's chain ${chain} has a say about it`;
-    if (direction === 'outbound') return this.#tables.outerSource === null ? 'no outer source is set' : null;
-    if (this.#tables.locals.length === 0) return 'no outer address of ours is set';
-    return this.#hooks.has('inbound') ? null : 'no Ethernet device holds our outer address';
+    const obstacle = this.#firewall.verdict[direction];
+    if (obstacle !== null) return `${obstacle} has a say about it`;
+    if (direction === 'outbound' || this.#hooks.has('inbound')) return null;
+    return this.#tables.isAnyLocal
+      ? 'no peer is reached by an Ethernet device'
+      : 'no Ethernet device holds our outer address';
   }
 
   /** Brings devices and settings up to what is known now, and says what has changed. */
   #settle(): void {
     try {
+      if (this.#isConfigured) this.#knowAddresses();
       this.#hangInbound();
       const state = this.state();
       const settings = numberBytes(
@@ -189,8 +192,7 @@ export class FastPath {
         state.outbound === null ? 1 : 0,
         state.inbound === null ? 1 : 0,
       );
-      const source = addressBytes(this.#tables.outerSource ?? 0);
-      this.maps.set('settings', numberBytes(0), Uint8Array.from([...source, ...settings]));
+      this.maps.set('settings', numberBytes(0), settings);
     } catch (error) {
       this.#mending.note(`its maps or devices cannot be reached: ${(error as Error).message}`);
     }
@@ -212,11 +214,28 @@ export class FastPath {
     }
   }
 
-  /** Ethernet devices that hold one of our outer addresses get the inbound program. */
+  #knowAddresses(): void {
+    if (this.#tables.isAnyLocal) this.#tables.setHostAddresses(this.#hostAddresses());
+    this.#firewall.setOwn({ outbound: [...this.#tables.sources()], inbound: this.#tables.locals });
+  }
+
+  /** The host's addresses but for the tunnel device's, which no other host sends protocol 4 to. */
+  #hostAddresses(): Ipv4[] {
+    return this.#enter(() =>
+      Object.entries(networkInterfaces()).flatMap(([name, addresses]) =>
+        name === this.#options.device.name
+          ? []
+          : (addresses ?? []).flatMap((a) => (a.family === 'IPv4' && !a.internal ? [ipv4(a.address)] : [])),
+      ),
+    );
+  }
+
+  /** Ethernet devices that hold one of our outer addresses get the inbound program; where any is ours, those that lead to peers. */
   #hangInbound(): void {
     const ours = new Set(this.#tables.locals.map(formatIpv4));
+    const toPeers = this.#tables.devices();
     for (const device of this.#ethernetDevices((address) => ours.has(address)))
-      this.#hooks.hang('inbound', device);
+      if (!this.#tables.isAnyLocal || toPeers.has(device.index)) this.#hooks.hang('inbound', device);
   }
 
   /** Those with an address that is asked for. */
@@ -230,8 +249,8 @@ export class FastPath {
   }
 
   /** What the programs put before a packet is an Ethernet header: by other devices the slow path sends. */
-  #wayTo(peer: Ipv4): Way {
-    const way = this.#ways.wayTo(peer);
+  #wayTo(peer: Ipv4, source: Ipv4 | null): Way {
+    const way = this.#ways.wayTo(peer, source ?? undefined);
     if (way.device === 0) return way;
     if (!this.#isEthernet.has(way.device)) {
       this.#isEthernet.set(way.device, false);
@@ -243,7 +262,7 @@ export class FastPath {
   #tick(): void {
     this.#ticks++;
     this.#mended(() => {
-      if (this.#rulesChanged && !this.#judging && this.#ticks >= this.#judgeAgainAt) void this.#judge();
+      this.#firewall.tick(performance.now());
       this.#pathMtus.tick(performance.now());
       if (this.#ticks % (CHECK_MS / TICK_MS) === 0) this.#check();
     });
@@ -256,10 +275,6 @@ export class FastPath {
     this.#settle();
   }
 
-  #hearRules(): void {
-    if (drained(this.#rules, () => true)) this.#rulesChanged = true;
-  }
-
   /** What fails leaves the packets to the slow path, and is tried again. */
   #mended(what: () => void): void {
     try {
@@ -268,20 +283,6 @@ export class FastPath {
       this.#mending.note((error as Error).message);
       this.#settle();
     }
-  }
-
-  async #judge(): Promise<void> {
-    this.#judging = true;
-    this.#rulesChanged = false;
-    this.#judgeAgainAt = this.#ticks + JUDGE_MS / TICK_MS;
-    try {
-      this.#firewall = await this.#options.firewall(this.#enter(legacyTables));
-    } catch (error) {
-      const unknown = `that cannot be read (${(error as Error).message})`;
-      this.#firewall = { outbound: unknown, inbound: unknown };
-    }
-    this.#judging = false;
-    this.#settle();
   }
 
   /** What others may have done: programs taken off, devices gone, maps emptied. Said now, mended at the next look. */

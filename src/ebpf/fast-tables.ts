@@ -26,11 +26,14 @@ export interface MapWriter {
   keys(map: MapName): readonly Uint8Array[];
 }
 
-/** How the kernel leads to a peer: the device's number, 0 for none, and the route's own MTU, 0 for none. */
+/** How the kernel leads to a peer: the device's number, 0 for none, the route's own MTU, 0 for none, and the source it would choose. */
 export interface Way {
   readonly device: number;
   readonly mtu: number;
+  readonly source: Ipv4 | null;
 }
+
+const NO_WAY: Way = { device: 0, mtu: 0, source: null };
 
 /** An address as the maps' values hold it, as a number, or one of layout's VALUE_. */
 type Owner = { readonly peer: Ipv4 } | typeof VALUE_ANY_PEER | typeof VALUE_SLOW;
@@ -40,7 +43,9 @@ const keyOf = (prefix: Prefix): number => prefix.address * 64 + prefix.length;
 
 export class FastTables {
   readonly #maps: MapWriter;
-  readonly #wayTo: (peer: Ipv4) => Way;
+  readonly #wayTo: (peer: Ipv4, source: Ipv4 | null) => Way;
+  /** Of each peer that is reached by protocol 4. */
+  readonly #ways = new Map<Ipv4, Way>();
   readonly #entries = new Map<number, ForwardingEntry>();
   readonly #sources = new Map<number, SourceEntry>();
   readonly #peers = new Map<Ipv4, Peer>();
@@ -51,17 +56,31 @@ export class FastTables {
     sources: new Map<number, string>(),
     peers: new Map<number, string>(),
   };
+  /** Outer destinations that are ours: as configured, or else all of the host's. */
   #locals: readonly Ipv4[] = [];
+  #hostAddresses: readonly Ipv4[] = [];
+  #isAnyLocal = true;
   #outerSource: Ipv4 | null = null;
   #byRoutes = false;
 
-  constructor(maps: MapWriter, wayTo: (peer: Ipv4) => Way) {
+  constructor(maps: MapWriter, wayTo: (peer: Ipv4, source: Ipv4 | null) => Way) {
     this.#maps = maps;
     this.#wayTo = wayTo;
   }
 
-  get outerSource(): Ipv4 | null {
-    return this.#outerSource;
+  /** The sources of outer packets: the one configured, or those that the kernel chooses for our peers. */
+  sources(): Set<Ipv4> {
+    return new Set([...this.#ways.values()].flatMap(({ source }) => source ?? []));
+  }
+
+  /** The devices by which peers are reached. */
+  devices(): Set<number> {
+    return new Set([...this.#ways.values()].map(({ device }) => device));
+  }
+
+  /** Whether every address of the host is an outer destination of ours, as nothing else is configured. */
+  get isAnyLocal(): boolean {
+    return this.#isAnyLocal;
   }
 
   get locals(): readonly Ipv4[] {
@@ -119,7 +138,7 @@ export class FastTables {
         this.#remove('sources', operation.prefix);
         break;
       case 'set-local':
-        this.#setLocal(operation.outerSource, operation.localAddresses ?? []);
+        this.#setLocal(operation.outerSource, operation.localAddresses);
         break;
       case 'set-external-sources':
         // Their packets take the slow path: an external host is no peer.
@@ -134,6 +153,12 @@ export class FastTables {
     else this.#pathMtus.set(address, mtu);
     const peer = this.#peers.get(address);
     if (peer) this.#layPeer(peer);
+  }
+
+  /** The host's own addresses, where nothing else is configured to be the outer destinations that are ours. */
+  setHostAddresses(addresses: readonly Ipv4[]): void {
+    this.#hostAddresses = addresses;
+    if (this.#isAnyLocal) this.#setLocal(this.#outerSource, null);
   }
 
   /** Asks anew how each peer is reached: the host's routes or links have changed. */
@@ -168,13 +193,18 @@ export class FastTables {
     for (const key of this.#maps.keys(map)) if (!wanted.has(String(key))) this.#maps.delete(map, key);
   }
 
-  #setLocal(outerSource: Ipv4 | null, addresses: readonly Ipv4[]): void {
+  #setLocal(outerSource: Ipv4 | null, configured: readonly Ipv4[] | null): void {
+    this.#isAnyLocal = configured === null;
+    const addresses = configured ?? this.#hostAddresses;
+    const isSame = outerSource === this.#outerSource && String(addresses) === String(this.#locals);
     this.#outerSource = outerSource;
+    if (isSame) return;
     for (const address of this.#locals)
       if (!addresses.includes(address)) this.#maps.delete('locals', addressBytes(address));
     for (const address of addresses)
       if (!this.#locals.includes(address)) this.#maps.set('locals', addressBytes(address), numberBytes(1));
     this.#locals = addresses;
+    for (const peer of this.#peers.values()) this.#layPeer(peer);
     for (const entry of this.#entries.values()) this.#layEntry(entry);
   }
 
@@ -208,19 +238,23 @@ export class FastTables {
 
   #layPeer(peer: Peer): void {
     const key = addressBytes(peer.address);
-    const way = peer.transport === 'ipip' ? this.#wayTo(peer.address) : { device: 0, mtu: 0 };
+    const asked = peer.transport === 'ipip' ? this.#wayTo(peer.address, this.#outerSource) : NO_WAY;
+    const way = asked.source === null ? NO_WAY : asked;
+    this.#ways.set(peer.address, way);
     const limits = [this.#pathMtus.get(peer.address) ?? 0, way.mtu].filter((mtu) => mtu > 0);
     const mtu = peer.transport === 'ipip' ? Math.min(peer.mtu, ...limits) : 0;
-    const text = `${mtu} ${way.device}`;
+    const text = `${mtu} ${way.device} ${way.source}`;
     if (!this.#laid.peers.has(peer.address)) this.#maps.startCounters(key);
     if (this.#laid.peers.get(peer.address) === text) return;
-    this.#maps.set('peers', key, numberBytes(mtu, way.device));
+    const source = addressBytes(way.source ?? 0);
+    this.#maps.set('peers', key, Uint8Array.from([...numberBytes(mtu, way.device), ...source]));
     this.#laid.peers.set(peer.address, text);
   }
 
   #deletePeer(address: Ipv4): void {
     this.#peers.delete(address);
     this.#pathMtus.delete(address);
+    this.#ways.delete(address);
     if (!this.#laid.peers.delete(address)) return;
     this.#maps.delete('peers', addressBytes(address));
     this.#maps.delete('peer_counters', addressBytes(address));

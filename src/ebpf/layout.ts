@@ -47,15 +47,16 @@ export const PEER_IN_BYTES = 3;
 const PEER_CELLS = 4;
 
 /** Offsets in the one value of `settings`. */
-export const SETTING_SOURCE = 0;
-export const SETTING_DEVICE = 4;
-export const SETTING_OUTBOUND = 8;
-export const SETTING_INBOUND = 12;
-const SETTINGS_BYTES = 16;
+export const SETTING_DEVICE = 0;
+export const SETTING_OUTBOUND = 4;
+export const SETTING_INBOUND = 8;
+const SETTINGS_BYTES = 12;
 
-/** In a value of `peers`: the MTU, 0 where nothing may be sent by the fast path, and behind it the underlay device, 0 for none. */
+/** Offsets in a value of `peers`: the MTU, 0 where nothing may be sent by the fast path, the underlay device, 0 for none, and the outer source. */
 export const PEER_VALUE_MTU = 0;
-const PEER_VALUE_BYTES = 8;
+export const PEER_VALUE_DEVICE = 4;
+export const PEER_VALUE_SOURCE = 8;
+const PEER_VALUE_BYTES = 12;
 
 export const MAPS = {
   /** Inner destination -> peer, or VALUE_SLOW. */

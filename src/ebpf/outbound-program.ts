@@ -30,10 +30,11 @@ import {
   OUTBOUND_REASONS,
   PEER_OUT_BYTES,
   PEER_OUT_PACKETS,
+  PEER_VALUE_DEVICE,
   PEER_VALUE_MTU,
+  PEER_VALUE_SOURCE,
   SETTING_DEVICE,
   SETTING_OUTBOUND,
-  SETTING_SOURCE,
 } from './layout.ts';
 import {
   ADD_IPV4,
@@ -92,7 +93,7 @@ export function outboundProgram(linkHeaderBytes: 0 | typeof ETHERNET_BYTES = 0):
   a.load('u32', R5, R6, SKB_LENGTH);
   if (linkHeaderBytes > 0) a.let(R5, '-=', linkHeaderBytes);
   measureSegments(a, linkHeaderBytes);
-  checkWay(a, linkHeaderBytes);
+  checkSize(a, linkHeaderBytes);
   writeOuterHeader(a, linkHeaderBytes);
   encapsulate(a, linkHeaderBytes);
   count(a, linkHeaderBytes);
@@ -118,14 +119,23 @@ function readInner(a: Assembler, at: number): void {
   lookUpLongest(a, 'routes', at + IP_DESTINATION, 'route');
 }
 
-/** The peer's address is the outer destination. R8 = the way there, its device above its MTU. */
+/**
+ * The peer's address is the outer destination. R8 = the way there, its device above its MTU; R9 = the outer source. The
+ * kernel has a way, and it does not lead back into the tunnel.
+ */
 function findPeer(a: Assembler): void {
   a.store('u32', R10, OUTER + IP_DESTINATION, R1);
   lookUp(a, 'peers', R10, OUTER + IP_DESTINATION);
   a.jumpIf(R0, '==', 0, 'peer');
-  a.load('u64', R8, R0, PEER_VALUE_MTU);
   a.load('u32', R1, R0, PEER_VALUE_MTU);
   a.jumpIf(R1, '==', 0, 'peer');
+  a.load('u32', R8, R0, PEER_VALUE_DEVICE);
+  a.jumpIf(R8, '==', 0, 'underlay');
+  a.load('u32', R3, R9, SETTING_DEVICE);
+  a.jumpIf(R8, '==', R3, 'underlay');
+  a.let(R8, '<<=', 32);
+  a.let(R8, '|=', R1);
+  a.load('u32', R9, R0, PEER_VALUE_SOURCE);
   lookUp(a, 'peer_counters', R10, OUTER + IP_DESTINATION);
   a.jumpIf(R0, '==', 0, 'peer');
   a.store('u64', R10, PEER_COUNTERS, R0);
@@ -142,8 +152,8 @@ function drawId(a: Assembler, at: number): void {
   a.label('id is known');
 }
 
-/** Fits the path, and the kernel has a way there that does not lead back into the tunnel. R8 = the underlay device. */
-function checkWay(a: Assembler, linkHeaderBytes: number): void {
+/** A full segment fits the path. R8 = the underlay device. */
+function checkSize(a: Assembler, linkHeaderBytes: number): void {
   a.let(R3, '+=', IP_BYTES);
   a.let(R1, '=', R8);
   lowerHalf(a, R1);
@@ -152,9 +162,6 @@ function checkWay(a: Assembler, linkHeaderBytes: number): void {
   a.load('u32', R1, R6, SKB_LENGTH);
   a.jumpIf(R1, '>', LONGEST_PACKET - IP_BYTES + linkHeaderBytes, 'too_big');
   a.let(R8, '>>=', 32);
-  a.jumpIf(R8, '==', 0, 'underlay');
-  a.load('u32', R1, R9, SETTING_DEVICE);
-  a.jumpIf(R8, '==', R1, 'underlay');
 }
 
 /**
@@ -162,7 +169,6 @@ function checkWay(a: Assembler, linkHeaderBytes: number): void {
  * the one before it: R2 = version, TOS and length; R0 = id and flags; R9 = our address.
  */
 function writeOuterHeader(a: Assembler, at: number): void {
-  a.load('u32', R9, R9, SETTING_SOURCE);
   readable(a, at + IP_BYTES, 'odd');
   a.load('u16', R1, R2, at + IP_FRAGMENT);
   a.let(R1, '&=', DF_BIT);

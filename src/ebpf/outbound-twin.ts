@@ -44,8 +44,8 @@ export function outboundTwin(packet: Uint8Array, tables: OutboundTables, id = 0)
   if (gateway === null) return slow('route');
   const peer = tables.peer(gateway);
   if (!peer || peer.mtu === 0) return slow('peer');
-  if (packet.length + OUTER_BYTES > peer.mtu) return slow('too_big');
   if (peer.device === 0 || peer.device === tables.device) return slow('underlay');
+  if (packet.length + OUTER_BYTES > peer.mtu) return slow('too_big');
   const df = ipv4DontFragment(packet, 0) ? IPV4_DF : 0;
   const outer = new Uint8Array(OUTER_BYTES + packet.length);
   outer.set(packet, OUTER_BYTES);

@@ -1,8 +1,11 @@
 /** Whether the host has IPsec policies: packets between nodes might be meant for one. */
 import { run } from './commands.ts';
 
-/** A kernel without XFRM has none: the command fails there, and lists nothing. */
-export async function hasIpsecPolicies(): Promise<boolean> {
-  const { stdout } = await run(['ip', 'xfrm', 'policy', 'list']);
+/**
+ * A kernel without XFRM has none: the command fails there, and lists nothing.
+ * @param enter words that lead into another namespace, before the command
+ */
+export async function hasIpsecPolicies(enter: readonly string[] = []): Promise<boolean> {
+  const { stdout } = await run([...enter, 'ip', 'xfrm', 'policy', 'list']);
   return stdout.trim() !== '';
 }

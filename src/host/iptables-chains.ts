@@ -9,7 +9,7 @@ import {
   isInterface,
   isLocal,
   isProtocol,
-  type OuterDirection,
+  type OuterPackets,
   opposite,
 } from './outer-packet.ts';
 
@@ -18,18 +18,14 @@ const PRIORITIES: Readonly<Record<string, number>> = { raw: -300, mangle: -150, 
 const NAT_PRIORITY = { outbound: 100, inbound: -100 };
 const HOOKS = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
 
-export function iptablesChains(
-  text: string,
-  direction: OuterDirection,
-  tunnelDevice: string,
-): FirewallChain[] {
+export function iptablesChains(text: string, packets: OuterPackets): FirewallChain[] {
   const chains: (FirewallChain & { rules: (readonly RuleStep[])[] })[] = [];
   let table = '';
   for (const line of text.split('\n')) {
     if (line.startsWith('*')) table = line.slice(1).trim();
     const [, name, policy] = /^:(\S+) (\S+)/.exec(line) ?? [];
     if (name !== undefined) {
-      const priority = PRIORITIES[table] ?? NAT_PRIORITY[direction];
+      const priority = PRIORITIES[table] ?? NAT_PRIORITY[packets.direction];
       const base = HOOKS.includes(name)
         ? { base: { hook: name.toLowerCase(), priority, drops: policy === 'DROP' } }
         : {};
@@ -38,7 +34,7 @@ export function iptablesChains(
     if (!line.startsWith('-A ')) continue;
     const words = wordsOf(line);
     const chain = chains.find((c) => c.table === table && c.name === words[1]);
-    chain?.rules.push(new RuleReader(direction, tunnelDevice, words.slice(2)).steps());
+    chain?.rules.push(new RuleReader(packets, words.slice(2)).steps());
   }
   return chains;
 }
@@ -49,13 +45,11 @@ function wordsOf(line: string): string[] {
 }
 
 class RuleReader {
-  readonly #direction: OuterDirection;
-  readonly #tunnelDevice: string;
+  readonly #packets: OuterPackets;
   readonly #words: string[];
 
-  constructor(direction: OuterDirection, tunnelDevice: string, words: string[]) {
-    this.#direction = direction;
-    this.#tunnelDevice = tunnelDevice;
+  constructor(packets: OuterPackets, words: string[]) {
+    this.#packets = packets;
     this.#words = words;
   }
 
@@ -98,18 +92,18 @@ class RuleReader {
         return isProtocol(value);
       case '-i':
       case '-o':
-        return isInterface(value, this.#tunnelDevice);
+        return isInterface(value, this.#packets.tunnelDevice);
       case '-s':
       case '-d':
-        return isIn(value);
+        return isIn(value, option === '-s' ? 'source' : 'destination', this.#packets);
       case '--match-set':
         return detail === 'src' || detail === 'dst'
-          ? isInSet(value, detail === 'src' ? 'source' : 'destination', this.#direction)
+          ? isInSet(value, detail === 'src' ? 'source' : 'destination', this.#packets.direction)
           : 'maybe';
       case '--src-type':
       case '--dst-type':
         if (value !== 'LOCAL' || this.#words.some((word) => word.startsWith('--limit-iface'))) return 'maybe';
-        return isLocal(option === '--src-type' ? 'source' : 'destination', this.#direction);
+        return isLocal(option === '--src-type' ? 'source' : 'destination', this.#packets.direction);
       default:
         return 'maybe';
     }

@@ -7,7 +7,7 @@ import {
   isInterface,
   isLocal,
   isProtocol,
-  type OuterDirection,
+  type OuterPackets,
   opposite,
 } from './outer-packet.ts';
 
@@ -54,19 +54,13 @@ interface Expression {
 /** Statements of iptables-nft that nft cannot read. */
 export const hasForeignStatements = ({ expr }: ListedRule): boolean => expr.some((e) => 'xt' in e);
 
-export function nftChains(
-  listed: readonly Listed[],
-  direction: OuterDirection,
-  tunnelDevice: string,
-): FirewallChain[] {
+export function nftChains(listed: readonly Listed[], packets: OuterPackets): FirewallChain[] {
   const key = (family: string, table: string, name: string) => `${family} ${table} ${name}`;
   const maps = new Map(listed.flatMap(({ map: m }) => (m ? [[key(m.family, m.table, m.name), m]] : [])));
   const rules = new Map<string, (readonly RuleStep[])[]>();
   for (const { rule } of listed) {
     if (!rule) continue;
-    const reader = new RuleReader(direction, tunnelDevice, (name) =>
-      maps.get(key(rule.family, rule.table, name)),
-    );
+    const reader = new RuleReader(packets, (name) => maps.get(key(rule.family, rule.table, name)));
     const chain = key(rule.family, rule.table, rule.chain);
     rules.set(chain, [...(rules.get(chain) ?? []), ...reader.read(rule.expr)]);
   }
@@ -83,13 +77,11 @@ const MEDDLES: RuleStep = { step: 'meddle' };
 const ALL_BITS = 0xffffffff | 0;
 
 class RuleReader {
-  readonly #direction: OuterDirection;
-  readonly #tunnelDevice: string;
+  readonly #packets: OuterPackets;
   readonly #map: (name: string) => ListedMap | undefined;
 
-  constructor(direction: OuterDirection, tunnelDevice: string, map: (name: string) => ListedMap | undefined) {
-    this.#direction = direction;
-    this.#tunnelDevice = tunnelDevice;
+  constructor(packets: OuterPackets, map: (name: string) => ListedMap | undefined) {
+    this.#packets = packets;
     this.#map = map;
   }
 
@@ -152,12 +144,12 @@ class RuleReader {
     if (left.fib?.result !== 'type' || value !== 'local') return 'maybe';
     const flags = [left.fib.flags ?? []].flat();
     if (flags.length !== 1) return 'maybe';
-    return isLocal(flags[0] === 'saddr' ? 'source' : 'destination', this.#direction);
+    return isLocal(flags[0] === 'saddr' ? 'source' : 'destination', this.#packets.direction);
   }
 
   #metaHolds(key: string, value: string): Certainty {
     if (key === 'l4proto') return isProtocol(value);
-    if (key === 'iifname' || key === 'oifname') return isInterface(value, this.#tunnelDevice);
+    if (key === 'iifname' || key === 'oifname') return isInterface(value, this.#packets.tunnelDevice);
     if (key === 'nfproto') return value === 'ipv4' ? 'always' : 'never';
     return 'maybe';
   }
@@ -167,7 +159,9 @@ class RuleReader {
       if (field === 'protocol') return isProtocol(value);
       if (field !== 'saddr' && field !== 'daddr') return 'maybe';
       const end = field === 'saddr' ? 'source' : 'destination';
-      return value.startsWith('@') ? isInSet(value.slice(1), end, this.#direction) : isIn(value);
+      return value.startsWith('@')
+        ? isInSet(value.slice(1), end, this.#packets.direction)
+        : isIn(value, end, this.#packets);
     }
     if (protocol === 'ip6') return 'never';
     return protocol === undefined || protocol === 'th' ? 'maybe' : isProtocol(protocol);

@@ -10,7 +10,7 @@ import { run } from './commands.ts';
 import { type FirewallChain, forbiddingChain, INBOUND_HOOKS, OUTBOUND_HOOKS } from './firewall-walk.ts';
 import { iptablesChains } from './iptables-chains.ts';
 import { hasForeignStatements, type Listed, nftChains } from './nft-chains.ts';
-import type { OuterDirection } from './outer-packet.ts';
+import { NOT_KNOWN, type OuterDirection, type OwnAddresses } from './outer-packet.ts';
 
 /** Which chain forbids each direction to go around it; null where none does. */
 export interface OuterFirewall {
@@ -28,6 +28,7 @@ export interface FirewallListings {
   /** What iptables-legacy-save prints; null where it has no tables. */
   readonly iptablesLegacy: string | null;
   readonly tunnelDevice: string;
+  readonly own?: OwnAddresses | undefined;
 }
 
 export function judgeOuterFirewall(listings: FirewallListings): OuterFirewall {
@@ -39,13 +40,15 @@ export function judgeOuterFirewall(listings: FirewallListings): OuterFirewall {
 
 function chainsOf(listings: FirewallListings, direction: OuterDirection): FirewallChain[] {
   const listed = listedBy(listings.nft);
+  const { tunnelDevice, own = NOT_KNOWN } = listings;
+  const packets = { direction, tunnelDevice, own: own[direction] };
   const isOurs = (family: string, table: string) => family === 'ip' && table === 'tortie';
-  const native = nftChains(listed, direction, listings.tunnelDevice).filter(
+  const native = nftChains(listed, packets).filter(
     ({ family, table }) => FAMILIES.includes(family) && !isOurs(family, table),
   );
   const ofIptables = tablesOfIptables(listed);
   const [nft, legacy] = [listings.iptablesNft, listings.iptablesLegacy].map((text) =>
-    text === null ? [] : iptablesChains(text, direction, listings.tunnelDevice),
+    text === null ? [] : iptablesChains(text, packets),
   ) as [FirewallChain[], FirewallChain[]];
   // Where iptables-nft-save is missing, what nft cannot read stays, and forbids.
   const readable = listings.iptablesNft === null ? new Set() : ofIptables;
@@ -73,12 +76,13 @@ export interface FirewallPlace {
   /** /proc/net/ip_tables_names: what iptables-legacy has, which nft does not list. */
   readonly legacyTables: string;
   readonly tunnelDevice: string;
+  readonly own?: OwnAddresses | undefined;
   /** Words that lead into another namespace, before the commands. */
   readonly enter?: readonly string[];
 }
 
 export async function readOuterFirewall(place: FirewallPlace): Promise<OuterFirewall> {
-  const { legacyTables, tunnelDevice, enter = [] } = place;
+  const { legacyTables, tunnelDevice, own, enter = [] } = place;
   const { status, stdout, stderr } = await run([...enter, 'nft', '-j', 'list', 'ruleset']);
   if (status !== 0) return unknown(`a firewall that nft cannot list (${stderr.trim()})`);
   const hasIptables = tablesOfIptables(listedBy(stdout)).size > 0;
@@ -87,7 +91,7 @@ export async function readOuterFirewall(place: FirewallPlace): Promise<OuterFire
   const iptablesLegacy = hasLegacy ? await output([...enter, 'iptables-legacy-save']) : null;
   if (hasLegacy && iptablesLegacy === null)
     return unknown(`iptables-legacy ${legacyTables.trim().split('\n')[0]}, which cannot be read`);
-  return judgeOuterFirewall({ nft: stdout, iptablesNft, iptablesLegacy, tunnelDevice });
+  return judgeOuterFirewall({ nft: stdout, iptablesNft, iptablesLegacy, tunnelDevice, own });
 }
 
 const unknown = (why: string): OuterFirewall => ({ outbound: why, inbound: why });

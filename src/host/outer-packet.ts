@@ -1,7 +1,20 @@
 /** What is known of every outer packet, as conditions of firewalls ask for it. */
+import type { Ipv4 } from '../ip/ipv4.ts';
+import { parsePrefix, prefixContains } from '../ip/prefix.ts';
 import type { Certainty } from './firewall-walk.ts';
 
 export type OuterDirection = 'outbound' | 'inbound';
+
+/** This host's end of outer packets: the sources outbound, the destinations inbound; none where they are not known. */
+export type OwnAddresses = Readonly<Record<OuterDirection, readonly Ipv4[]>>;
+export const NOT_KNOWN: OwnAddresses = { outbound: [], inbound: [] };
+
+/** Of which packets it is asked. */
+export interface OuterPackets {
+  readonly direction: OuterDirection;
+  readonly tunnelDevice: string;
+  readonly own: readonly Ipv4[];
+}
 
 /** Names of protocols in rules: protocol 4 is `ipencap` in /etc/protocols; others known by name are not ours. */
 const PROTOCOL_IPIP = ['ipencap', '4'];
@@ -30,10 +43,17 @@ export function isInSet(name: string, end: 'source' | 'destination', direction: 
   return name === 'cali40masq-ipam-pools' || name === 'cali40all-ipam-pools' ? 'never' : 'maybe';
 }
 
-/** `text`: an address or prefix. Loopback addresses are never on the wire. */
-export function isIn(text: string): Certainty {
+/** `text`: an address or prefix. Loopback addresses are never on the wire; of the other host's address nothing is known. */
+export function isIn(text: string, end: 'source' | 'destination', packets: OuterPackets): Certainty {
   if (text === '0.0.0.0/0') return 'always';
-  return text.startsWith('127.') ? 'never' : 'maybe';
+  if (text.startsWith('127.')) return 'never';
+  const isOwn = (end === 'source') === (packets.direction === 'outbound');
+  const range =
+    isOwn && packets.own.length > 0 ? parsePrefix(text.includes('/') ? text : `${text}/32`) : undefined;
+  if (!range) return 'maybe';
+  const inside = packets.own.filter((address) => prefixContains(range, address));
+  if (inside.length === 0) return 'never';
+  return inside.length === packets.own.length ? 'always' : 'maybe';
 }
 
 /** Whether one end is an address of this host's: inbound the destination, outbound the source. */

@@ -7,17 +7,22 @@ import { MessageBuffer } from './message-buffer.ts';
 import { AF_NETLINK, NETLINK_ROUTE } from './route-socket.ts';
 import { openSocket, SOCK_RAW } from './socket-options.ts';
 
-const NO_WAY = { device: 0, mtu: 0, gateway: null };
+const NO_WAY = { device: 0, mtu: 0, gateway: null, source: null };
 
 export interface RouteLookup {
   /**
    * `device`: its number, 0 where there is no route to another host. `mtu`: 0 where the route sets none. `gateway`:
-   * null where the destination is on the link.
+   * null where the destination is on the link. `source`: what the kernel would give a packet that has none.
    */
   wayTo(
     destination: Ipv4,
     source?: Ipv4,
-  ): { readonly device: number; readonly mtu: number; readonly gateway: Ipv4 | null };
+  ): {
+    readonly device: number;
+    readonly mtu: number;
+    readonly gateway: Ipv4 | null;
+    readonly source: Ipv4 | null;
+  };
   close(): void;
 }
 
@@ -39,6 +44,7 @@ export function openRouteLookup(): RouteLookup {
             device: message.nextHops[0]?.interfaceIndex ?? 0,
             mtu: message.mtu,
             gateway: message.nextHops[0]?.gateway ?? null,
+            source: source ?? message.preferredSource,
           };
       return NO_WAY;
     },

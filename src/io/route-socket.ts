@@ -16,6 +16,9 @@ const RTMGRP_IPV4_ROUTE = 0x40;
 const NETLINK_NETFILTER = 12;
 /** Bit of the group that hears of nftables (7). */
 const NFNLGRP_NFTABLES_BIT = 0x40;
+const NETLINK_XFRM = 6;
+/** Bit of the group that hears of policies (4). */
+const XFRMNLGRP_POLICY_BIT = 0x8;
 /** Twenty thousand routes set at once are about 2 MB of messages; what does not fit is told as `lost`. */
 const RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024;
 
@@ -39,6 +42,15 @@ export function openNeighbourSocket(): RouteSocket {
 /** Its messages are not decoded here: that there is one says that the rules have changed. */
 export function openFirewallSocket(): RouteSocket {
   return openEventSocket(NETLINK_NETFILTER, NFNLGRP_NFTABLES_BIT);
+}
+
+/** Says that IPsec policies have changed; null where the kernel does not tell, for one because it has no IPsec. */
+export function openIpsecSocket(): RouteSocket | null {
+  try {
+    return openEventSocket(NETLINK_XFRM, XFRMNLGRP_POLICY_BIT);
+  } catch {
+    return null;
+  }
 }
 
 function openEventSocket(protocol: number, groups: number): RouteSocket {

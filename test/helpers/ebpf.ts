@@ -27,11 +27,13 @@ export function framed(packet: Uint8Array): Uint8Array {
 export function loadPrograms(config: ForwardingConfig) {
   const bpf = new Bpf();
   const maps = new FastPathMaps(bpf);
-  const tables = new FastTables(maps, () => ({ device: UNDERLAY_DEVICE, mtu: 0 }));
+  const tables = new FastTables(maps, () => ({
+    device: UNDERLAY_DEVICE,
+    mtu: 0,
+    source: config.outerSource,
+  }));
   tables.replace(config);
-  const source = new Uint8Array(4);
-  new DataView(source.buffer).setUint32(0, config.outerSource ?? 0);
-  maps.set('settings', numberBytes(0), Uint8Array.from([...source, ...numberBytes(TUNNEL_DEVICE, 1, 1)]));
+  maps.set('settings', numberBytes(0), numberBytes(TUNNEL_DEVICE, 1, 1));
   const outbound = maps.load(outboundProgram(14), TCX_EGRESS);
   const inbound = maps.load(inboundProgram(), TCX_INGRESS);
   const run = (direction: 'outbound' | 'inbound', frame: Uint8Array) => {

@@ -2,12 +2,18 @@
 import { type FastDataPlane, withFastPath } from '../../src/agent/fast-path-plane.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { ForwardingConfig } from '../../src/fib/forwarding-config.ts';
-import { readOuterFirewall } from '../../src/host/outer-firewall.ts';
+import { readOuterObstacles } from '../../src/host/outer-obstacles.ts';
+import type { OwnAddresses } from '../../src/host/outer-packet.ts';
 import { namedNetworkNamespace } from '../../src/io/netns.ts';
 import type { TwoNodes } from './two-nodes.ts';
 
-export const firewallOf = (namespace: string) => (legacyTables: string) =>
-  readOuterFirewall({ legacyTables, tunnelDevice: 'tunl0', enter: ['ip', 'netns', 'exec', namespace] });
+export const firewallOf = (namespace: string) => (legacyTables: string, own: OwnAddresses) =>
+  readOuterObstacles({
+    legacyTables,
+    own,
+    tunnelDevice: 'tunl0',
+    enter: ['ip', 'netns', 'exec', namespace],
+  });
 
 export async function quicken(
   nodes: TwoNodes,

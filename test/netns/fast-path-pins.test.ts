@@ -100,6 +100,30 @@ test('a route that went while nobody looked is gone from the maps at the next st
   await hosts.until('a', 'its route is back', (s) => s.entries === 1);
 });
 
+test('a firewall that forbids it while only pins forward: the next start goes around nothing', async () => {
+  const nft = (text: string) => hosts.run('a', 'nft', text);
+  await stop(a);
+  nft('add table ip guard; add chain ip guard in { type filter hook input priority 0; }');
+  nft('add rule ip guard in ip protocol 4 drop');
+  // Nobody looks: the pins go on by what they know.
+  expect(hosts.ping('a', inner('b'), '-c', '3')).toContain('3 received');
+  a = await hosts.serve('a', '--local', address('a'), '--fast-path', 'auto', '--pin');
+  const status = await hosts.until('a', 'its route is in force', (s) => s.entries === 1);
+  const chain = "the firewall's chain ip guard in has a say about it";
+  expect(status.fastPath).toEqual({ outbound: null, inbound: chain });
+  expect(hosts.ping('a', inner('b'), '-c', '1', '-w', '1')).toContain(' 0 received');
+  await stop(a);
+  const refused = hosts.start('a', ...flags('a'));
+  expect(await refused.ended).toBe(4);
+  expect(refused.log()).toContain("--fast-path ebpf would go around the firewall's chain ip guard in");
+  // Its pins are gone with it: b's are left.
+  expect(readdirSync(pins)).toHaveLength(1);
+  nft('delete table ip guard');
+  a = await hosts.serve('a', ...flags('a'));
+  await hosts.until('a', 'its route is in force', (s) => s.entries === 1);
+  expect(hosts.ping('a', inner('b'), '-c', '3')).toContain('3 received');
+});
+
 test('killed, and started without --pin: what was pinned is taken away, and nothing forwards beside the new one', async () => {
   a.process.kill('SIGKILL');
   await a.ended;

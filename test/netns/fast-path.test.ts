@@ -239,6 +239,22 @@ test('a base chain of the host keeps the fast path off in its direction, and let
   expect(ping('-c', '3')).toContain('3 received');
 });
 
+test('an IPsec policy of the host keeps the fast path off: it would send in the clear', async () => {
+  const a = await quicken('a', 'auto');
+  const policy = ['src', `${NODE_A}/32`, 'dst', `${NODE_B}/32`, 'dir', 'out'];
+  ip('-n', nodes.a, 'xfrm', 'policy', 'add', ...policy, 'action', 'block');
+  try {
+    expect(await until(() => a.fastPath().outbound !== null)).toBe(true);
+    const ipsec = 'an IPsec policy of the host has a say about it';
+    expect(a.fastPath()).toEqual({ outbound: ipsec, inbound: ipsec });
+    expect(() => ping('-c', '1', '-w', '1')).toThrow();
+  } finally {
+    ip('-n', nodes.a, 'xfrm', 'policy', 'del', ...policy);
+  }
+  expect(await until(() => a.fastPath().outbound === null)).toBe(true);
+  expect(ping('-c', '3')).toContain('3 received');
+});
+
 test('the underlay goes down and comes back, and the router behind it changes', async () => {
   const a = await quicken('a');
   ip('-n', nodes.a, 'link', 'set', 'eth0', 'down');
@@ -287,6 +303,9 @@ test.each([
   expect(await until(() => a.fastPath()[direction] === null)).toBe(true);
   expect(ping('-c', '5')).toContain('5 received');
   expect(carried('a', direction)).toBe(7);
+  const other = direction === 'outbound' ? 'inbound' : 'outbound';
+  const mendings = (of: 'outbound' | 'inbound') => a.counters()[`${of}_note_fast_mendings`];
+  expect([mendings(direction), mendings(other)]).toEqual([1, 0]);
 });
 
 test('maps emptied behind our back: it is said, all goes by the slow path, and they are laid again', async () => {
@@ -299,6 +318,7 @@ test('maps emptied behind our back: it is said, all goes by the slow path, and t
     icmpErrors: () => 0,
     pathMtus: () => [],
     enter: (fn) => inNetworkNamespace(namedNetworkNamespace(nodes.a), fn),
+    local: null,
     pinRoot: '/sys/fs/bpf/tortie',
     pin: false,
   });
@@ -330,9 +350,14 @@ test('20,000 prefixes are laid at once, and one change costs one change', async 
   const begin = performance.now();
   await a.replace({ ...config, revision: 2, entries: [...config.entries, ...entries] });
   const laid = performance.now();
-  await a.change({ revision: 3, operations: [{ op: 'delete-entry', prefix: entries[7]!.prefix }] });
-  const changed = performance.now();
-  // Twenty times what it may take: the machine is shared.
+  const changes: number[] = [];
+  for (let i = 0; i < 9; i++) {
+    const began = performance.now();
+    await a.change({ revision: 3 + i, operations: [{ op: 'delete-entry', prefix: entries[i]!.prefix }] });
+    changes.push(performance.now() - began);
+  }
+  // Twenty times what it may take, as the machine is shared. A change that cost as much as the table would take
+  // hundreds of times as long as the quickest does, whoever else is running.
   expect(laid - begin).toBeLessThan(20_000);
-  expect(changed - laid).toBeLessThan(400);
+  expect(Math.min(...changes)).toBeLessThan((laid - begin) / 20);
 });

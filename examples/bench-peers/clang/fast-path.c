@@ -40,10 +40,10 @@ struct ip {
   u32 source, destination;
 };
 struct setting {
-  u32 source, device, outbound, inbound;
+  u32 device, outbound, inbound;
 };
 struct peer {
-  u32 mtu, device;
+  u32 mtu, device, source;
 };
 struct segments {
   u64 bytes, count, wire_bytes, is_super;
@@ -128,21 +128,21 @@ SECTION("outbound") int encapsulate(struct __sk_buff *skb) {
   outer.destination = *route;
   struct peer *peer = map_lookup(&peers, &outer.destination);
   if (!peer || !peer->mtu) return slow(total, OUT_PEER);
-  u32 mtu = peer->mtu, device = peer->device;
+  u32 mtu = peer->mtu, device = peer->device, source = peer->source;
+  if (!device || device == setting->device) return slow(total, OUT_UNDERLAY);
   u64 *counters = map_lookup(&peer_counters, &outer.destination);
   if (!counters) return slow(total, OUT_PEER);
 
   struct segments s;
   if (measure(skb, inner, length, 0, &s)) return slow(total, ODD);
   if (s.bytes + 20 > mtu || length + 20 > 0xffff) return slow(total, OUT_TOO_BIG);
-  if (!device || device == setting->device) return slow(total, OUT_UNDERLAY);
 
   outer.version = 0x45;
   outer.tos = inner->tos;
   outer.length = __builtin_bswap16(length + 20);
   outer.fragment = inner->fragment & 0x40;
   outer.id = outer.fragment ? 0 : random_u32();
-  outer.source = setting->source;
+  outer.source = source;
   outer.ttl = 64;
   outer.protocol = 4;
   outer.checksum = 0;

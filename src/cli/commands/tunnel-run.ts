@@ -49,6 +49,7 @@ export async function tunnelRun(flags: Flags): Promise<number> {
   const startFastDataPlane: typeof startDataPlane = async (parts) =>
     withFastPath(await startFramedDataPlane(parts), {
       ...options.fastPath,
+      local: options.local,
       transport: options.transport,
       logger,
     });

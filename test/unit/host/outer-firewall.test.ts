@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { judgeOuterFirewall } from '../../../src/host/outer-firewall.ts';
+import type { OwnAddresses } from '../../../src/host/outer-packet.ts';
+import { ipv4 } from '../../../src/ip/ipv4.ts';
 
 const chain = (table: string, name: string, hook: string | null, policy = 'accept', family = 'ip') => ({
   chain: { family, table, name, ...(hook === null ? {} : { hook, policy, type: 'filter', prio: 0 }) },
@@ -60,8 +62,9 @@ test.each([
 
 const fixture = (name: string) =>
   readFileSync(join(import.meta.dirname, '../../fixtures/firewalls', name), 'utf8');
-const legacy = (text: string) =>
+const legacy = (text: string, own?: OwnAddresses) =>
   judgeOuterFirewall({
+    own,
     nft: '{"nftables": []}',
     iptablesNft: null,
     iptablesLegacy: text,
@@ -122,4 +125,11 @@ test('a policy of drop forbids unless every outer packet is accepted before it',
 test('chains that jump in a circle, or nowhere, forbid', () => {
   expect(input('-A INPUT -j own\n-A own -j own')).toBe(FORBIDS);
   expect(input('-A INPUT -j SOMETHING')).toBe(FORBIDS);
+});
+
+test("dockerd's tables of iptables-legacy keep nothing off where our addresses are known", () => {
+  const own = [ipv4('10.0.1.11')];
+  const nat = 'iptables-legacy nat POSTROUTING';
+  expect(legacy(fixture('docker.iptables'))).toEqual({ outbound: nat, inbound: null });
+  expect(legacy(fixture('docker.iptables'), { outbound: own, inbound: own })).toEqual(FREE);
 });
