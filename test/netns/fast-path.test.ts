@@ -160,6 +160,8 @@ const outer = (inner: Uint8Array, source = NODE_A, options: number[] = []) =>
 const datagram = (source: string) =>
   udpPacket([1, 2, 3], { source: ipv4(source), destination: ipv4(WORKLOAD_B) });
 
+const changed = (packet: Uint8Array, at: number, bits: number) => packet.with(at, packet[at]! ^ bits);
+
 test('hostile packets meet the same end with the fast path and without', async () => {
   const hostile = [
     outer(datagram(WORKLOAD_A), '10.0.1.99'),
@@ -171,6 +173,16 @@ test('hostile packets meet the same end with the fast path and without', async (
     // Spoofed, behind options; and a fragment that is spoofed.
     outer(datagram('8.8.8.8'), NODE_A, [1, 1, 1, 0]),
     outer(ipv4Packet(17, [1, 2, 3, 4], { source: ipv4('8.8.8.8'), fragment: 0x2000 })),
+    // Inner headers that are wrong: a sum, a length beyond the packet, one below the header, an IHL of 4, nothing at all.
+    outer(changed(datagram(WORKLOAD_A), 10, 0x5a)),
+    outer(changed(datagram(WORKLOAD_A), 2, 0x40)),
+    outer(changed(datagram(WORKLOAD_A), 3, datagram(WORKLOAD_A)[3]!)),
+    outer(changed(datagram(WORKLOAD_A), 0, 0x01)),
+    outer(new Uint8Array(0)),
+    // Sources that nobody may have.
+    ...['0.0.0.0', '127.0.0.1', '224.0.0.1', '255.255.255.255', NODE_B].map((from) => outer(datagram(from))),
+    // Congestion met on the way by what cannot say so (RFC 6040).
+    ipv4Packet(4, [...datagram(WORKLOAD_A)], { source: ipv4(NODE_A), destination: ipv4(NODE_B), tos: 3 }),
   ];
   const ends = async () => {
     const before = nodes.planes.b.counters();
