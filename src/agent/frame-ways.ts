@@ -4,8 +4,9 @@
  * Theory of operation. `withFrames` stands in front of a data plane and keeps the peers of its table. For each peer
  * of protocol 4 the kernel is asked for its route, as from our outer source, and for the Ethernet address of that
  * route's next hop; both are followed by rtnetlink, REST_MS together. A peer for which either is missing, that
- * leaves by a device without Ethernet addresses, or that a chain of the firewall or an IPsec policy has a say about
- * goes by the raw socket, as all do before the first answer: frames are never needed, only faster.
+ * leaves by a device without Ethernet addresses, or whose route sets an MTU, which frames would not heed, goes by the
+ * raw socket. All do where a chain of the firewall or an IPsec policy has a say about them, and until that is known:
+ * at the start, and after each change of the firewall. Frames are never needed, only faster.
  */
 import { UnavailableError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
@@ -32,6 +33,9 @@ const JUDGE_MAX_MS = 30_000;
 const INNER_ROUTE_PROTOCOLS = [80, 84];
 /** Neighbours of a large network come and go all the time. */
 const NEIGHBOURS_MS = 500;
+/** So many routes are asked for in some 10 ms; a node with more peers has no few that get most of its packets. */
+const FRAME_PEERS_MAX = 1000;
+const NOT_READ = 'the firewall, or a change of it, has not been read yet';
 const NO_MAC = '00:00:00:00:00:00';
 const ETHERTYPE_IPV4_BYTES = [0x08, 0x00];
 
@@ -50,12 +54,8 @@ export async function withFrames(plane: DataPlane, options: FrameOptions): Promi
   const none = withoutFrames(options, plane.setFrameWays !== undefined);
   if (none !== null) return tellingSender(plane, { mode, framedPeers: 0, why: none });
   try {
-    const obstacle = await obstacleOf(plane.device.name);
-    if (mode === 'packet' && obstacle !== null)
-      throw new UnavailableError('ERR_SENDER', `--sender packet would go around ${obstacle}`, {
-        hint: 'use --sender auto, which sends by raw sockets then, or take it away',
-      });
-    return new FramedDataPlane(plane, options, obstacle);
+    if (mode === 'packet') await requireNoObstacle(plane.device.name);
+    return new FramedDataPlane(plane, options);
   } catch (error) {
     if (mode === 'packet') {
       await plane.stop();
@@ -65,6 +65,14 @@ export async function withFrames(plane: DataPlane, options: FrameOptions): Promi
     options.logger.warn({}, `outer packets go by raw sockets: ${why}`);
     return tellingSender(plane, { mode, framedPeers: 0, why });
   }
+}
+
+async function requireNoObstacle(tunnelDevice: string): Promise<void> {
+  const obstacle = await obstacleOf(tunnelDevice);
+  if (obstacle !== null)
+    throw new UnavailableError('ERR_SENDER', `--sender packet would go around ${obstacle}`, {
+      hint: 'use --sender auto, which sends by raw sockets then, or take it away',
+    });
 }
 
 /** Why there will never be frames; null where there may be. */
@@ -94,7 +102,9 @@ class FramedDataPlane implements DataPlane {
   readonly #rules: RouteSocket = openFirewallSocket();
   readonly #peers = new Map<Ipv4, Peer>();
   #outerSource: Ipv4 | null = null;
-  #obstacle: string | null;
+  /** Why the host forbids frames, or might; null where it does not. */
+  #forbidden: string | null = NOT_READ;
+  #tooMany = false;
   /** Of each peer: the device and the next hop on it. */
   #routes = new Map<Ipv4, { readonly device: number; readonly hop: Ipv4 }>();
   /** What there is to do in the next tick. */
@@ -106,16 +116,15 @@ class FramedDataPlane implements DataPlane {
   #laying: Promise<void> = Promise.resolve();
   #rulesChanged = false;
   #judging = false;
-  #judgedMs = performance.now();
+  #judgedMs = Number.NEGATIVE_INFINITY;
   readonly #watches: readonly { stop(): Promise<void> }[];
   #timer: NodeJS.Timeout | undefined;
   #ended = false;
 
-  constructor(plane: DataPlane, options: FrameOptions, obstacle: string | null) {
+  constructor(plane: DataPlane, options: FrameOptions) {
     this.device = plane.device;
     this.#plane = plane;
     this.#options = options;
-    this.#obstacle = obstacle;
     this.#watches = [this.#events, this.#rules].map(({ fd }) =>
       watchReadable(fd, () => this.#tick(), REST_MS),
     );
@@ -169,20 +178,21 @@ class FramedDataPlane implements DataPlane {
   }
 
   #findRoutes(): void {
-    const routes = new Map<Ipv4, { readonly device: number; readonly hop: Ipv4 }>();
+    this.#routes = new Map();
     const source = this.#outerSource;
-    if (source !== null)
-      for (const { address, transport } of this.#peers.values()) {
-        const way = transport === 'ipip' ? this.#lookup.wayTo(address, source) : undefined;
-        if (way && way.device > 0 && way.device !== this.device.index)
-          routes.set(address, { device: way.device, hop: way.gateway ?? address });
-      }
-    this.#routes = routes;
+    const peers = [...this.#peers.values()].filter(({ transport }) => transport === 'ipip');
+    this.#tooMany = peers.length > FRAME_PEERS_MAX;
+    if (source === null || this.#tooMany) return;
+    for (const { address } of peers) {
+      const { device, gateway, mtu } = this.#lookup.wayTo(address, source);
+      if (device > 0 && device !== this.device.index && mtu === 0)
+        this.#routes.set(address, { device, hop: gateway ?? address });
+    }
   }
 
   /** Tells the outbound thread what has changed. */
   #lay(): void {
-    const ways = this.#obstacle === null ? this.#ways() : [];
+    const ways = this.#forbidden === null ? this.#ways() : [];
     this.#framedPeers = ways.length;
     const laid = JSON.stringify(
       ways.map(({ peer, interfaceIndex, header }) => [peer, interfaceIndex, ...header]),
@@ -193,7 +203,6 @@ class FramedDataPlane implements DataPlane {
         // The plane says itself that a thread is gone.
       });
     }
-    this.#say(ways.length);
   }
 
   #ways(): FrameWay[] {
@@ -218,14 +227,15 @@ class FramedDataPlane implements DataPlane {
   }
 
   #whyNot(): string | null {
-    if (this.#obstacle !== null) return `frames would go around ${this.#obstacle}`;
-    return this.#outerSource === null ? 'no outer source is set' : null;
+    if (this.#outerSource === null) return 'no outer source is set';
+    return this.#tooMany ? `frames are for up to ${FRAME_PEERS_MAX} peers` : this.#forbidden;
   }
 
-  #say(ways: number): void {
+  #say(): void {
     const why = this.#whyNot();
+    const ways = this.#framedPeers;
     const said = why ?? (ways > 0 ? 'frames' : 'nobody yet');
-    if (said === this.#said) return;
+    if (said === this.#said || why === NOT_READ) return;
     this.#said = said;
     const { logger } = this.#options;
     if (why !== null) logger.info({}, `outer packets go by raw sockets: ${why}`);
@@ -236,7 +246,7 @@ class FramedDataPlane implements DataPlane {
   #plan(): void {
     clearTimeout(this.#timer);
     if (this.#ended) return;
-    const waits = this.#moved !== null || this.#rulesChanged;
+    const waits = this.#moved !== null || (this.#rulesChanged && this.#peers.size > 0);
     this.#timer = setTimeout(() => this.#tick(), waits ? REST_MS : JUDGE_MAX_MS);
     this.#timer.unref();
   }
@@ -253,15 +263,21 @@ class FramedDataPlane implements DataPlane {
       if (this.#moved === 'routes' || performance.now() - this.#lookedMs >= NEIGHBOURS_MS) this.#look();
       while (this.#rules.receive() !== null) this.#rulesChanged = true;
     } catch (error) {
-      this.#obstacle = `what cannot be followed (${(error as Error).message})`;
+      this.#forbidden = `what concerns them cannot be followed: ${(error as Error).message}`;
       this.#end();
       for (const watch of this.#watches) void watch.stop();
       this.#lay();
+      this.#say();
       return;
+    }
+    // The new rule may be meant for us; the chains are read when the changes leave time for it.
+    if (this.#rulesChanged && this.#forbidden === null) {
+      this.#forbidden = NOT_READ;
+      this.#lay();
     }
     const sinceMs = performance.now() - this.#judgedMs;
     const due = sinceMs >= (this.#rulesChanged ? JUDGE_MIN_MS : JUDGE_MAX_MS);
-    if (due && !this.#judging) void this.#judge();
+    if (due && !this.#judging && this.#peers.size > 0) void this.#judge();
     else this.#plan();
   }
 
@@ -272,6 +288,7 @@ class FramedDataPlane implements DataPlane {
     this.#lookedMs = performance.now();
     if (moved === 'routes') this.#findRoutes();
     this.#lay();
+    this.#say();
   }
 
   #readEvents(): void {
@@ -289,14 +306,21 @@ class FramedDataPlane implements DataPlane {
   async #judge(): Promise<void> {
     this.#judging = true;
     this.#rulesChanged = false;
+    let forbidden: string | null;
     try {
-      this.#obstacle = await obstacleOf(this.device.name);
+      const obstacle = await obstacleOf(this.device.name);
+      forbidden = obstacle === null ? null : `frames would go around ${obstacle}`;
     } catch (error) {
-      this.#obstacle = `what cannot be read (${(error as Error).message})`;
+      forbidden = `whether frames would go around something cannot be read: ${(error as Error).message}`;
     }
     this.#judging = false;
     this.#judgedMs = performance.now();
-    this.#lay();
+    // What changed while it was read is read next.
+    if (!this.#rulesChanged) {
+      this.#forbidden = forbidden;
+      this.#lay();
+      this.#say();
+    }
     this.#plan();
   }
 }

@@ -112,7 +112,7 @@ export function parseAgentOptions(flags: NodeRunFlags, env: NodeJS.ProcessEnv): 
 }
 
 export function senderMode(flag: string | undefined): SenderMode {
-  return oneOf('--sender', flag ?? 'raw', SENDER_MODES);
+  return oneOf('--sender', flag ?? 'auto', SENDER_MODES);
 }
 
 export function fastPathSettings(

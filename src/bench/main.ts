@@ -96,7 +96,7 @@ function contenders(): readonly Contender[] {
     ...flags.peer.map(peerOf),
     new TortieContender({
       name: IPIP,
-      flags: ['--transport', 'ipip', '--sender', 'auto', '--fast-path', 'off'],
+      flags: ['--transport', 'ipip', '--fast-path', 'off'],
       figures: FIGURES,
     }),
     new TortieContender({ name: UDP, flags: ['--transport', 'udp', '--fast-path', 'off'], figures: FIGURES }),

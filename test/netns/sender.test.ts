@@ -11,7 +11,7 @@ const hosts = new TunnelHosts('sd');
 
 beforeAll(async () => {
   hosts.up();
-  await Promise.all([hosts.serve('a', '--local', address('a'), '--sender', 'auto'), hosts.serve('b')]);
+  await Promise.all([hosts.serve('a', '--local', address('a')), hosts.serve('b')]);
   hosts.configure('a', 'b');
   hosts.configure('b', 'a');
   for (const host of ['a', 'b'] as const)
@@ -32,7 +32,7 @@ async function untilFramed(): Promise<void> {
   });
 }
 
-test('auto: frames carry what has DF, whole on the wire, one packet a second excepted', async () => {
+test('by default frames carry what has DF, whole on the wire, one packet a second excepted', async () => {
   await untilFramed();
   const capture = openCapture({ netnsPath: namedNetworkNamespace(hosts.namespace('r')), interface: 'to-a' });
   try {
@@ -62,6 +62,8 @@ test('auto: frames carry what has DF, whole on the wire, one packet a second exc
   expect(hosts.ping('a', inner('b'), '-c', '2', '-M', 'dont')).toContain('2 received');
   expect(await counter('note_frames_packets')).toBe(after);
   expect(await hosts.gaps()).toEqual({});
+  // The other host, and the router, which is a next hop of the table that the device's route is in.
+  expect((await hosts.status('a'))!.sender).toEqual({ mode: 'auto', framedPeers: 2, why: null });
 });
 
 test('a next hop that changes its Ethernet address is followed', async () => {
@@ -91,6 +93,21 @@ test('a rule of the host that drops protocol 4 keeps its force, and frames come 
   }
   await untilFramed();
   expect(pings(5)).toContain('5 received');
+});
+
+test("a route that sets an MTU is the kernel's to heed", async () => {
+  const framed = async () => (await hosts.status('a'))!.sender.framedPeers;
+  const route = (...words: string[]) => hosts.ip('a', `route ${words.join(' ')}`);
+  const way = hosts.run('a', 'ip', 'route', 'get', address('b'));
+  const via = /via \S+/.exec(way)![0];
+  route('add', address('b'), via, 'mtu', '1400');
+  try {
+    await eventually('no frames to the other host', async () => ((await framed()) === 1 ? true : undefined));
+    expect(pings(5)).toContain('5 received');
+  } finally {
+    route('del', address('b'));
+  }
+  await eventually('frames again', async () => ((await framed()) === 2 ? true : undefined));
 });
 
 test('insisted on, such a rule is exit status 4, and the error names its chain', async () => {

@@ -28,8 +28,8 @@ export async function run(argv: readonly string[]): Promise<number> {
       .option('--udp-port <port>', 'of the udp transport', '5555')
       .option(
         '--sender <sender>',
-        'how protocol 4 leaves: raw sockets, packet sockets (faster, past the firewall), or auto (packet where there is nothing to go around)',
-        'raw',
+        'how protocol 4 leaves: auto (by packet sockets, which are faster, where no firewall is gone around), raw, packet (or fail)',
+        'auto',
       )
       .option(
         '--fast-path <mode>',
