@@ -1,14 +1,20 @@
 /** What the agent's thread and the two packet threads tell each other. */
-import type { Direction } from '../dataplane/counters.ts';
 import type { FrameWay } from '../dataplane/frame-table.ts';
+import type { ThreadNumber } from '../dataplane/inbound-ownership.ts';
 import type { ForwardingChange } from '../fib/forwarding-config.ts';
 import type { SnapshotPart } from '../fib/snapshot-part.ts';
 
 /** What a packet thread is made with: it loads its modules and warms up, and waits at the gate. */
 export interface PacketThreadSetup {
-  readonly direction: Direction;
+  /** The first runs outbound, and inbound too while it has little to do; the second relieves it of inbound. */
+  readonly thread: ThreadNumber;
   readonly transport: 'ipip' | 'udp' | 'auto';
-  readonly counterMemory: SharedArrayBuffer;
+  /** Of outbound, which the first thread alone runs; of inbound as far as this thread ran it. */
+  readonly outboundCounters: SharedArrayBuffer;
+  readonly inboundCounters: SharedArrayBuffer;
+  /** Whose inbound is, and what wakes the other thread when it becomes its. */
+  readonly ownership: SharedArrayBuffer;
+  readonly otherWakeup: number;
   readonly wakeup: number;
   /** 1 when the PacketThreadStart has been sent. */
   readonly gate: Int32Array;
@@ -34,7 +40,7 @@ export interface PacketThreadStart {
 
 /** To a packet thread; each but 'stop' is answered by an Applied of the same id. */
 export type PacketThreadOrder =
-  | { readonly order: 'replace'; readonly id: number; readonly part: SnapshotPart }
+  | { readonly order: 'replace'; readonly id: number; readonly parts: readonly SnapshotPart[] }
   | { readonly order: 'change'; readonly id: number; readonly change: ForwardingChange }
   | { readonly order: 'frame-ways'; readonly id: number; readonly ways: readonly FrameWay[] }
   | { readonly order: 'stop' };

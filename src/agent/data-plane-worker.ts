@@ -1,27 +1,21 @@
-/** The entry of a packet thread: puts one direction together from io and dataplane, and runs it. */
+/**
+ * The entry of a packet thread. The first one runs both directions: it polls the TUN and the sockets, and after each batch
+ * from the underlay it reads the TUN at once, since the host's stack answers while the packet is being written. The
+ * second one sleeps until the first has too much to do and gives it the inbound direction (inbound-ownership.ts).
+ */
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { Counters, NOTE_CHANGES } from '../dataplane/counters.ts';
-import { FrameTable } from '../dataplane/frame-table.ts';
-import { IcmpListener } from '../dataplane/icmp-listener.ts';
-import { Inbound } from '../dataplane/inbound.ts';
-import { Outbound } from '../dataplane/outbound.ts';
-import { PathState } from '../dataplane/path-state.ts';
-import { PacketBatch, PieceBatch } from '../dataplane/ports.ts';
-import { runLoop } from '../dataplane/run-loop.ts';
-import { UnroutedHold } from '../dataplane/unrouted-hold.ts';
+import { Counters, NOTE_CHANGES, NOTE_HAND_OVERS } from '../dataplane/counters.ts';
+import { CALM_MS, InboundOwnership } from '../dataplane/inbound-ownership.ts';
+import { type PacketStep, type RunLoopParts, runLoop } from '../dataplane/run-loop.ts';
 import { warmUpInbound, warmUpOutbound } from '../dataplane/warm-up.ts';
-import { ForwardingTable } from '../fib/forwarding-table.ts';
-import { SourceTable } from '../fib/source-table.ts';
+import type { ForwardingTable } from '../fib/forwarding-table.ts';
+import type { SourceTable } from '../fib/source-table.ts';
 import { Arena } from '../io/arena.ts';
-import { FrameSink } from '../io/packet-socket.ts';
-import { MessageSink, MessageSource } from '../io/raw-socket.ts';
 import { SpinPolicy } from '../io/spin-policy.ts';
-import { TunSink, TunSource } from '../io/tun.ts';
-import { DatagramSink, DatagramSource } from '../io/udp-socket.ts';
-import { PollWaiter } from '../io/waiter.ts';
-import { arenaSum } from '../wire/checksum-simd.ts';
+import { ThreadClock } from '../io/thread-clock.ts';
+import { PollWaiter, raiseWakeup } from '../io/waiter.ts';
 import type {
   Applied,
   PacketThreadOrder,
@@ -29,17 +23,18 @@ import type {
   PacketThreadStart,
 } from './data-plane-messages.ts';
 import { collectGarbage } from './garbage.ts';
+import {
+  BATCH_PACKETS,
+  ICMP_PACKETS,
+  type InboundDirection,
+  makeInbound,
+  makeOutbound,
+  type OutboundDirection,
+  sinksOf,
+} from './packet-directions.ts';
 
-/** Packets per receive; each has a slot that holds 64 KB. */
-const BATCH_PACKETS = 64;
-/** Packets and pieces per send: several superpackets' worth of segments. */
-const SEND_PACKETS = 512;
-const SEND_PIECES = 1024;
-/** An ICMP error quotes a few hundred bytes; a longer one is cut short by the kernel and still tells enough. */
-const ICMP_SLOT_BYTES = 2048;
-const ICMP_PACKETS = 8;
-/** Slots, headers, tables of pointers, and room to spare. */
-const ARENA_BYTES = 16 << 20;
+/** Slots of three sources, headers, tables of pointers, and room to spare. Untouched pages take no memory. */
+const ARENA_BYTES = 24 << 20;
 
 /**
  * A sender's superpacket arrives as 45 packets, some microseconds apart. With a pause of 50 µs the receiver takes 20
@@ -48,26 +43,76 @@ const ARENA_BYTES = 16 << 20;
  */
 const TRAIN_REST_MICROSECONDS = 50;
 
-type Table = ForwardingTable | SourceTable;
-
 const setup = workerData as PacketThreadSetup;
+const first = setup.thread === 0;
 const clock = () => performance.now();
-const arena = new Arena(ARENA_BYTES);
-const sum = arenaSum(arena.memory);
-const counters = new Counters(setup.direction, setup.counterMemory);
-let forwards = false;
+/** performance.now() counts from each thread's own beginning. */
+const sharedMs = (ms: number) => performance.timeOrigin + ms;
+/** On a single core a second thread relieves nobody, and whoever spins holds up the one that is waited for. */
+const severalCores = availableParallelism() > 1;
 
-// So that `top -H` and `perf` tell the directions apart. A kernel without it, or a read-only /proc, is no reason to stop.
+// So that `top -H` and `perf` tell them apart. A kernel without it, or a read-only /proc, is no reason to stop.
 try {
-  writeFileSync('/proc/thread-self/comm', setup.direction);
+  writeFileSync('/proc/thread-self/comm', first ? 'packets' : 'inbound');
 } catch {}
 
-const warmUp = setup.direction === 'outbound' ? warmUpOutbound : warmUpInbound;
-if (setup.transport !== 'ipip') warmUp('udp');
-if (setup.transport !== 'udp') warmUp('ipip');
+for (const warmUp of first ? [warmUpOutbound, warmUpInbound] : [warmUpInbound]) {
+  if (setup.transport !== 'ipip') warmUp('udp');
+  if (setup.transport !== 'udp') warmUp('ipip');
+}
 const start = takeStart();
-if (setup.direction === 'outbound') runOutbound();
-else runInbound();
+/** Before the two of inbound. */
+const outboundSources = first ? [start.tun, start.icmp] : [];
+const arena = new Arena(ARENA_BYTES);
+const scratch = arena.allocate(8, 8);
+const waiter = new PollWaiter(
+  arena,
+  {
+    wakeup: setup.wakeup,
+    sources: [...outboundSources, -1, -1],
+    sinks: sinksOf(start),
+  },
+  severalCores ? new SpinPolicy() : undefined,
+);
+const threadClock = new ThreadClock(arena);
+const parts = { start, arena, waiter, clock };
+const outboundCounters = new Counters('outbound', setup.outboundCounters);
+const inboundCounters = new Counters('inbound', setup.inboundCounters);
+const out = first ? makeOutbound(parts, outboundCounters) : undefined;
+const into = makeInbound(parts, inboundCounters);
+const tables: readonly (ForwardingTable | SourceTable)[] = out ? [out.table, into.table] : [into.table];
+let forwards = false;
+
+const ownership = new InboundOwnership({
+  memory: setup.ownership,
+  self: setup.thread,
+  nowMs: sharedMs(clock()),
+  receive: (on) => {
+    waiter.setSource(outboundSources.length, on ? start.receiver : -1);
+    waiter.setSource(outboundSources.length + 1, on ? start.datagrams : -1);
+  },
+  workedMs: () => threadClock.processorMs() - waiter.spunMs,
+  wakeOther: () => raiseWakeup(setup.otherWakeup, arena, scratch),
+});
+/** An owner that nothing wakes gives the direction back, too. */
+const givingBack = { remainingMs: () => (ownership.receives ? CALM_MS : -1), run: () => {} };
+
+ownership.takeOver();
+report(0);
+runLoop({
+  waiter,
+  steps: [...(out ? outboundSteps(out) : []), ...inboundSteps(into)],
+  betweenBatches: () => {
+    if (severalCores && ownership.settle(sharedMs(waiter.endedMs))) inboundCounters.add(NOTE_HAND_OVERS, 1);
+  },
+  takeMessages: () => {
+    const goOn = takeMessages();
+    ownership.takeOver();
+    out?.outbound.retryHeld(!goOn);
+    return goOn;
+  },
+  due: out ? heldPackets(out) : givingBack,
+});
 
 /** Nothing is lost by standing still: there are no descriptors yet. */
 function takeStart(): PacketThreadStart {
@@ -75,133 +120,40 @@ function takeStart(): PacketThreadStart {
   return (receiveMessageOnPort(setup.port) as { message: PacketThreadStart }).message;
 }
 
-function runOutbound(): void {
-  const table = new ForwardingTable(clock);
-  const paths = new PathState(clock);
-  const frames = new FrameTable();
-  table.peers.onAssign = (slot, address) => {
-    counters.assignPeer(slot, address);
-    paths.forget(slot);
-    frames.forget(slot);
+function outboundSteps({ outbound, listener }: OutboundDirection): readonly PacketStep[] {
+  const hearErrors = () => {
+    const messages = listener.step();
+    outbound.sendReplies();
+    return messages;
   };
-  const source = new TunSource(start.tun, arena, new PacketBatch(arena, BATCH_PACKETS));
-  const sink = new MessageSink(start.sender, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES));
-  const waiter = new PollWaiter(
-    arena,
-    {
-      source: start.tun,
-      wakeup: setup.wakeup,
-      second: start.icmp,
-      sinks: [start.sender, start.datagrams, start.frames],
-    },
-    spinPolicy(),
-  );
-  const { datagramSink, frameSink } = fasterSinks();
-  const hold = start.holdUnrouted ? { hold: new UnroutedHold(arena, clock) } : {};
-  const outbound = new Outbound({
-    ...{ memory: arena, source, sink, datagramSink, frameSink, frames, waiter },
-    ...{ table, paths, counters, clock, sum, datagramsOnly: start.receiver < 0 },
-    ...hold,
-    hearErrors: () => listener.step(),
-  });
-  const icmpBatch = new PacketBatch(arena, ICMP_PACKETS, ICMP_SLOT_BYTES);
-  const listener: IcmpListener = new IcmpListener({
-    memory: arena,
-    source: new MessageSource(start.icmp, arena, icmpBatch, ICMP_SLOT_BYTES),
-    table,
-    paths,
-    replies: outbound.replies,
-    counters,
-  });
-  report(0);
-  runLoop({
-    waiter,
-    source: { run: () => outbound.step(), capacity: BATCH_PACKETS },
-    second: {
-      run: () => {
-        const messages = listener.step();
-        outbound.sendReplies();
-        return messages;
-      },
-      capacity: ICMP_PACKETS,
-    },
-    takeMessages: () => {
-      const goOn = takeMessages(table, frames);
-      outbound.retryHeld(!goOn);
-      return goOn;
-    },
-    ...(hold.hold
-      ? { due: { remainingMs: () => hold.hold.remainingMs(), run: () => outbound.retryHeld() } }
-      : {}),
-  });
+  return [
+    { run: () => outbound.step(), capacity: BATCH_PACKETS },
+    { run: hearErrors, capacity: ICMP_PACKETS },
+  ];
 }
 
-/** On a single core whoever spins holds up the one that is waited for. */
-function spinPolicy(): SpinPolicy | undefined {
-  return availableParallelism() > 1 ? new SpinPolicy() : undefined;
-}
-
-/** Those that the flags ask for. */
-function fasterSinks(): { datagramSink: DatagramSink | undefined; frameSink: FrameSink | undefined } {
-  const { datagrams, frames } = start;
-  return {
-    // As many packets as pieces: what the kernel will not segment is sent one by one.
-    datagramSink:
-      datagrams < 0
-        ? undefined
-        : new DatagramSink(datagrams, arena, new PieceBatch(SEND_PIECES, SEND_PIECES)),
-    frameSink:
-      frames < 0 ? undefined : new FrameSink(frames, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES)),
+/** The host has answered some packets by the time that they are written: those answers leave at once. */
+function inboundSteps({ inbound }: InboundDirection): readonly PacketStep[] {
+  const thenOutbound = (packets: number) => {
+    if (packets > 0) out?.outbound.step();
+    return packets;
   };
+  return [
+    {
+      run: () => thenOutbound(inbound.step()),
+      capacity: BATCH_PACKETS,
+      rest: () => waiter.rest(TRAIN_REST_MICROSECONDS),
+    },
+    { run: () => thenOutbound(inbound.stepDatagrams()), capacity: BATCH_PACKETS },
+  ];
 }
 
-function runInbound(): void {
-  const table = new SourceTable(clock);
-  table.peers.onAssign = (slot, address) => counters.assignPeer(slot, address);
-  const raw = start.receiver >= 0;
-  const source = new MessageSource(start.receiver, arena, new PacketBatch(arena, raw ? BATCH_PACKETS : 0));
-  const datagrams =
-    start.datagrams < 0
-      ? undefined
-      : new DatagramSource(start.datagrams, arena, new PacketBatch(arena, BATCH_PACKETS));
-  const sink = new TunSink(start.tun, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES));
-  const waiter = new PollWaiter(
-    arena,
-    {
-      source: raw ? start.receiver : start.datagrams,
-      wakeup: setup.wakeup,
-      second: raw ? start.datagrams : -1,
-      sinks: [],
-    },
-    spinPolicy(),
-  );
-  const inbound = new Inbound({
-    memory: arena,
-    source,
-    datagrams,
-    sink,
-    table,
-    counters,
-    udpSuperpackets: start.udpSuperpackets,
-    sum,
-  });
-  report(0);
-  runLoop({
-    waiter,
-    source: raw
-      ? {
-          run: () => inbound.step(),
-          capacity: BATCH_PACKETS,
-          rest: () => waiter.rest(TRAIN_REST_MICROSECONDS),
-        }
-      : { run: () => inbound.stepDatagrams(), capacity: BATCH_PACKETS },
-    second: { run: () => inbound.stepDatagrams(), capacity: BATCH_PACKETS },
-    takeMessages: () => takeMessages(table),
-  });
+function heldPackets({ outbound, hold }: OutboundDirection): RunLoopParts['due'] {
+  return hold && { remainingMs: () => hold.remainingMs(), run: () => outbound.retryHeld() };
 }
 
 /** The thread is blocked in ppoll, not in an event loop, so messages are fetched after the eventfd woke it. */
-function takeMessages(table: Table, frames?: FrameTable): boolean {
+function takeMessages(): boolean {
   let firstTable = false;
   for (;;) {
     const received = receiveMessageOnPort(setup.port) as { message: PacketThreadOrder } | undefined;
@@ -213,18 +165,21 @@ function takeMessages(table: Table, frames?: FrameTable): boolean {
     const { message } = received;
     if (message.order === 'stop') return false;
     if (message.order === 'frame-ways') {
-      frames?.clear();
-      for (const way of message.ways) frames?.set(table.peers.slotOf(way.peer), way);
+      out?.frames.clear();
+      for (const way of message.ways) out?.frames.set(out.table.peers.slotOf(way.peer), way);
       report(message.id);
       continue;
     }
-    table.sweep();
+    tables.forEach((table, i) => {
+      table.sweep();
+      if (message.order === 'replace') table.lay(message.parts[i]!);
+      else for (const operation of message.change.operations) table.apply(operation);
+    });
     if (message.order === 'replace') {
-      table.lay(message.part);
       firstTable = !forwards;
       forwards = true;
-    } else for (const operation of message.change.operations) table.apply(operation);
-    counters.add(NOTE_CHANGES, 1);
+    }
+    if (first) for (const counters of [outboundCounters, inboundCounters]) counters.add(NOTE_CHANGES, 1);
     report(message.id);
   }
 }

@@ -1,11 +1,12 @@
 /**
- * The data plane as the rest of the agent sees it: opens the TUN and the sockets, starts one thread per
- * direction, hands them the forwarding table and reads their counters.
+ * The data plane as the rest of the agent sees it: opens the TUN and the sockets, starts the two packet threads,
+ * hands them the forwarding table and reads their counters.
  */
 import { FailedError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { Counters, type Direction } from '../dataplane/counters.ts';
+import { Counters } from '../dataplane/counters.ts';
 import type { FrameWay } from '../dataplane/frame-table.ts';
+import type { ThreadNumber } from '../dataplane/inbound-ownership.ts';
 import type { ForwardingChange, ForwardingConfig, ForwardingSink } from '../fib/forwarding-config.ts';
 import { buffersOf, inboundPart, outboundPart } from '../fib/snapshot-part.ts';
 import { Arena } from '../io/arena.ts';
@@ -65,7 +66,7 @@ export interface DataPlaneOptions {
   readonly transport: 'ipip' | 'udp' | 'auto';
   readonly udpPort: number;
   readonly logger: Logger;
-  /** A packet thread ended by itself: nothing is forwarded in that direction any more. */
+  /** A packet thread ended by itself: not everything is forwarded any more. */
   readonly onExit: (error: Error) => void;
   /** Whether packets wait a moment for a route that the table does not have yet; else they are dropped at once. */
   readonly holdUnrouted?: boolean;
@@ -77,7 +78,7 @@ export interface DataPlaneOptions {
   readonly networkNamespace?: string;
 }
 
-/** Starts both directions; they drop everything as `no_route` and unknown sources until the first replace. */
+/** Starts both threads; they drop everything as `no_route` and unknown sources until the first replace. */
 export async function startDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
   const open = () => openDescriptors(options);
   const descriptors =
@@ -150,8 +151,18 @@ function openFrames({ sender = 'raw', logger }: DataPlaneOptions, keep: (fd: num
 }
 
 interface RunningThread extends PacketThread {
-  readonly counters: Counters;
   readonly exited: Promise<void>;
+}
+
+/** By peer: the sums of packets, bytes, drops and the extra row. */
+function peerRows(all: readonly Counters[]): ReadonlyMap<number, readonly number[]> {
+  const rows = new Map<number, number[]>();
+  for (const counters of all)
+    for (const [address, ...cells] of counters.peers()) {
+      const known = rows.get(address);
+      rows.set(address, known ? known.map((sum, i) => sum + cells[i]!) : cells);
+    }
+  return rows;
 }
 
 class ThreadedDataPlane implements DataPlane {
@@ -161,6 +172,9 @@ class ThreadedDataPlane implements DataPlane {
   readonly #onExit: (error: Error) => void;
   readonly #holdUnrouted: boolean;
   readonly #threads: readonly RunningThread[];
+  readonly #outbound: Counters;
+  /** Of the inbound direction each thread counts what it did. */
+  readonly #inbound: readonly Counters[];
   readonly #scratch = new Arena(8);
   /** Orders that not every thread has answered yet; id 0 is the start. */
   readonly #waiting = new Map<number, { missing: number; resolve: () => void; reject: (e: Error) => void }>();
@@ -180,6 +194,8 @@ class ThreadedDataPlane implements DataPlane {
     this.#holdUnrouted = options.holdUnrouted ?? false;
     this.#ready = this.#answers(0);
     const threads = options.threads ?? newPacketThreads(options.transport);
+    this.#outbound = new Counters('outbound', threads[0]!.outboundCounters);
+    this.#inbound = threads.map((thread) => new Counters('inbound', thread.inboundCounters));
     this.#threads = threads.map((thread) => this.#run(thread));
   }
 
@@ -193,10 +209,12 @@ class ThreadedDataPlane implements DataPlane {
 
   async replace(config: ForwardingConfig): Promise<void> {
     this.#orderedRevision = config.revision;
-    await this.#order((id, direction) => {
-      const part = direction === 'outbound' ? outboundPart(config) : inboundPart(config);
-      return { order: 'replace', id, part };
-    });
+    const [outbound, inbound] = [outboundPart(config), inboundPart(config)];
+    // Both threads need inbound's, so the first gets a copy of it.
+    await this.#order(
+      (id, thread) => ({ order: 'replace', id, parts: thread === 0 ? [outbound, inbound] : [inbound] }),
+      (thread) => buffersOf(thread === 0 ? outbound : inbound),
+    );
     this.#revision = config.revision;
   }
 
@@ -211,27 +229,30 @@ class ThreadedDataPlane implements DataPlane {
   }
 
   counters(): Record<string, number> {
-    return Object.assign({}, ...this.#threads.map((thread) => thread.counters.snapshot()));
+    const totals = this.#outbound.snapshot();
+    for (const counters of this.#inbound)
+      for (const [name, count] of Object.entries(counters.snapshot()))
+        totals[name] = (totals[name] ?? 0) + count;
+    return totals;
   }
 
   peers(): readonly PeerCounters[] {
-    const [outbound, inbound] = this.#threads.map(
-      (thread) => new Map(thread.counters.peers().map((row) => [row[0], row])),
-    );
-    const addresses = [...new Set([...outbound!.keys(), ...inbound!.keys()])].sort((a, b) => a - b);
+    const outbound = peerRows([this.#outbound]);
+    const inbound = peerRows(this.#inbound);
+    const addresses = [...new Set([...outbound.keys(), ...inbound.keys()])].sort((a, b) => a - b);
     return addresses.map((address) => {
-      const out = outbound!.get(address);
-      const into = inbound!.get(address);
+      const out = outbound.get(address);
+      const into = inbound.get(address);
       return {
         address: ipv4FromNumber(address),
-        outboundPackets: out?.[1] ?? 0,
-        outboundBytes: out?.[2] ?? 0,
-        outboundDrops: out?.[3] ?? 0,
-        inboundPackets: into?.[1] ?? 0,
-        inboundBytes: into?.[2] ?? 0,
-        inboundDrops: into?.[3] ?? 0,
-        inboundSpoofed: into?.[4] ?? 0,
-        pathMtu: out?.[4] || null,
+        outboundPackets: out?.[0] ?? 0,
+        outboundBytes: out?.[1] ?? 0,
+        outboundDrops: out?.[2] ?? 0,
+        inboundPackets: into?.[0] ?? 0,
+        inboundBytes: into?.[1] ?? 0,
+        inboundDrops: into?.[2] ?? 0,
+        inboundSpoofed: into?.[3] ?? 0,
+        pathMtu: out?.[3] || null,
       };
     });
   }
@@ -254,12 +275,12 @@ class ThreadedDataPlane implements DataPlane {
   }
 
   #run(thread: PacketThread): RunningThread {
-    const { direction, worker, port, counterMemory } = thread;
+    const { worker, port } = thread;
     port.on('message', (message: Applied) => this.#answered(message.id));
-    worker.on('error', (error) => this.#failed(direction, error));
+    worker.on('error', (error) => this.#failed(error));
     const exited = new Promise<void>((resolve) => {
       worker.on('exit', (code) => {
-        if (!this.#stopping) this.#failed(direction, new Error(`its thread ended with ${code}`));
+        if (!this.#stopping) this.#failed(new Error(`it ended with ${code}`));
         resolve();
       });
     });
@@ -269,19 +290,24 @@ class ThreadedDataPlane implements DataPlane {
       ...{ tun: tun.fd, udpSuperpackets, sender, receiver, datagrams, icmp, frames },
       holdUnrouted: this.#holdUnrouted,
     });
-    return { ...thread, counters: new Counters(direction, counterMemory), exited };
+    return { ...thread, exited };
   }
 
-  #order(make: (id: number, direction: Direction) => PacketThreadOrder): Promise<void> {
+  /** `handedOver`: memory in the order that goes to the thread and is ours no longer. */
+  #order(
+    make: (id: number, thread: ThreadNumber) => PacketThreadOrder,
+    handedOver: (thread: ThreadNumber) => ArrayBuffer[] = () => [],
+  ): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure);
     const id = this.#nextId++;
     const answers = this.#answers(id);
-    for (const thread of this.#threads) this.#send(thread, make(id, thread.direction));
+    for (const thread of this.#threads)
+      this.#send(thread, make(id, thread.number), handedOver(thread.number));
     return answers;
   }
 
-  #send(thread: RunningThread, order: PacketThreadOrder): void {
-    thread.port.postMessage(order, order.order === 'replace' ? buffersOf(order.part) : []);
+  #send(thread: RunningThread, order: PacketThreadOrder, handedOver: ArrayBuffer[] = []): void {
+    thread.port.postMessage(order, handedOver);
     raiseWakeup(thread.wakeup, this.#scratch, 0);
   }
 
@@ -313,11 +339,9 @@ class ThreadedDataPlane implements DataPlane {
     if (waiting && --waiting.missing === 0) waiting.resolve();
   }
 
-  #failed(direction: Direction, cause: Error): void {
+  #failed(cause: Error): void {
     if (this.#failure) return;
-    const error = new FailedError('ERR_DATA_PLANE', `the ${direction} direction stopped: ${cause.message}`, {
-      cause,
-    });
+    const error = new FailedError('ERR_DATA_PLANE', `a packet thread stopped: ${cause.message}`, { cause });
     this.#failure = error;
     for (const waiting of [...this.#waiting.values()]) waiting.reject(error);
     if (!this.#stopping) this.#onExit(error);

@@ -5,37 +5,47 @@
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { installedFile } from '../base/installation.ts';
-import { createCounterMemory, type Direction } from '../dataplane/counters.ts';
+import { createCounterMemory } from '../dataplane/counters.ts';
+import { createOwnershipMemory, type ThreadNumber } from '../dataplane/inbound-ownership.ts';
 import { openWakeup } from '../io/waiter.ts';
 import type { PacketThreadSetup, PacketThreadStart } from './data-plane-messages.ts';
 
-const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
 const YOUNG_GENERATION_MB = 6;
 
 export interface PacketThread {
-  readonly direction: Direction;
+  readonly number: ThreadNumber;
   readonly worker: Worker;
   readonly port: MessagePort;
   /** Closed by who takes the thread. */
   readonly wakeup: number;
-  readonly counterMemory: SharedArrayBuffer;
+  /** Of outbound, for both the same; of inbound what this thread did. */
+  readonly outboundCounters: SharedArrayBuffer;
+  readonly inboundCounters: SharedArrayBuffer;
   /** Ends the wait for descriptors; called once. */
   begin(start: PacketThreadStart): void;
 }
 
-/** One per direction. `transport` decides what they warm up for. */
+/** Both. `transport` decides what they warm up for. */
 export function newPacketThreads(transport: 'ipip' | 'udp' | 'auto'): readonly PacketThread[] {
-  return DIRECTIONS.map((direction) => newPacketThread(direction, transport));
+  const wakeups = [openWakeup(), openWakeup()] as const;
+  const outboundCounters = createCounterMemory();
+  const ownership = createOwnershipMemory();
+  return ([0, 1] as const).map((thread) =>
+    newPacketThread({
+      ...{ thread, transport, outboundCounters, ownership },
+      inboundCounters: createCounterMemory(),
+      wakeup: wakeups[thread],
+      otherWakeup: wakeups[thread === 0 ? 1 : 0],
+    }),
+  );
 }
 
-function newPacketThread(direction: Direction, transport: 'ipip' | 'udp' | 'auto'): PacketThread {
-  const counterMemory = createCounterMemory();
+function newPacketThread(shared: Omit<PacketThreadSetup, 'gate' | 'port'>): PacketThread {
   const gate = new Int32Array(new SharedArrayBuffer(4));
   const { port1, port2 } = new MessageChannel();
-  const wakeup = openWakeup();
-  const setup: PacketThreadSetup = { direction, transport, counterMemory, wakeup, gate, port: port2 };
+  const setup: PacketThreadSetup = { ...shared, gate, port: port2 };
   const worker = new Worker(installedFile('dist/agent/data-plane-worker.js'), {
-    name: `tortie-${direction}`,
+    name: `tortie-packets-${shared.thread}`,
     workerData: setup,
     transferList: [port2],
     // Packets allocate nothing; what a table brings is read once and forgotten.
@@ -48,5 +58,6 @@ function newPacketThread(direction: Direction, transport: 'ipip' | 'udp' | 'auto
     Atomics.store(gate, 0, 1);
     Atomics.notify(gate, 0);
   };
-  return { direction, worker, port: port1, wakeup, counterMemory, begin };
+  const { thread, wakeup, outboundCounters, inboundCounters } = shared;
+  return { number: thread, worker, port: port1, wakeup, outboundCounters, inboundCounters, begin };
 }

@@ -94,7 +94,7 @@ export function profileTable(
 function threadNames(agents: Readonly<Record<number, string>>): (sample: Sample) => string {
   return ({ program, pid }) => {
     const host = agents[pid];
-    if (host) return /^(outbound|inbound)$/.test(program) ? `${host} ${program}` : `${host}, other threads`;
+    if (host) return /^(packets|inbound)$/.test(program) ? `${host} ${program}` : `${host}, other threads`;
     if (program === 'iperf3') return 'iperf3, both';
     return program === 'swapper' ? 'idle' : 'other programs';
   };

@@ -30,8 +30,10 @@ export const NOTE_ICMP_ERRORS = 9;
 export const NOTE_CHANGES = 10;
 /** Packets that left as frames of our own, by the packet socket. */
 export const NOTE_FRAMES = 11;
+/** How often the inbound direction changed from one packet thread to the other. */
+export const NOTE_HAND_OVERS = 12;
 /** The first drop reason; the others follow. */
-const FIRST_DROP = 12;
+const FIRST_DROP = 13;
 
 /** Reasons for which a packet from the TUN does not leave. Numbers are indexes into OUTBOUND_DROP_NAMES. */
 export const OUTBOUND_NOT_IPV4 = 0;
@@ -115,6 +117,7 @@ const COMMON_NAMES: Readonly<Record<Direction, readonly string[]>> = {
     'note_icmp_errors_packets',
     'note_configuration_changes',
     'note_frames_packets',
+    '',
   ],
   inbound: [
     'in_underlay_packets',
@@ -130,6 +133,7 @@ const COMMON_NAMES: Readonly<Record<Direction, readonly string[]>> = {
     '',
     'note_configuration_changes',
     '',
+    'note_hand_overs',
   ],
 };
 
@@ -154,6 +158,7 @@ export function createCounterMemory(): SharedArrayBuffer {
 /** One direction's counters over its shared memory. */
 export class Counters {
   readonly direction: Direction;
+  readonly memory: SharedArrayBuffer;
   readonly cells: Float64Array;
   readonly #peers: Float64Array;
   /** Address of the peer in each slot, 0 for none. */
@@ -161,6 +166,7 @@ export class Counters {
 
   constructor(direction: Direction, memory: SharedArrayBuffer) {
     this.direction = direction;
+    this.memory = memory;
     this.cells = new Float64Array(memory, 0, CELLS);
     this.#peers = new Float64Array(memory, CELLS * 8, COUNTED_PEERS * PEER_CELLS);
     this.#peerAddresses = new Uint32Array(memory, (CELLS + COUNTED_PEERS * PEER_CELLS) * 8, COUNTED_PEERS);

@@ -1,7 +1,7 @@
 /**
  * What the packet loops need of the world; `io` implements it with sockets and the TUN, and with memory for tests.
  *
- * Each direction has one arena, one source and one sink, and runs on one thread:
+ * Each direction has one arena, its sources and sinks, and is run by one thread at a time:
  *
  *     outbound: TUN source -> PacketBatch -> decide, segment, encapsulate -> PieceBatch -> outer sink
  *     inbound:  outer source -> PacketBatch -> check, decapsulate, coalesce -> PieceBatch -> TUN sink
@@ -148,19 +148,16 @@ export interface PacketSink {
   readonly failure: number;
 }
 
-/** Bits of what `wait` found. */
-export const READY_SOURCE = 1;
-export const READY_WAKE = 2;
-/** The second source has something: outbound ICMP messages, inbound datagrams. */
-export const READY_SECOND = 4;
-/** With READY_SOURCE: the descriptor reports an error, which the next receive may clear. */
-export const READY_BROKEN = 8;
+/** Bits of what `wait` found: a wake-up; `READY_SOURCE << i`: source i has something. */
+export const READY_WAKE = 1;
+/** Source 0 reports an error, which the next receive may clear. */
+export const READY_BROKEN = 2;
+export const READY_SOURCE = 4;
 
 /** Blocks the thread until there is something to do. */
 export interface Waiter {
   /**
-   * Waits for packets, a wake-up or the second source, without end or at most `timeoutMs`; a wake-up is taken back
-   * by returning it.
+   * Waits for packets or a wake-up, without end or at most `timeoutMs`; a wake-up is taken back by returning it.
    */
   wait(timeoutMs?: number): number;
   /** Waits until sink number `sink` takes packets again, at most `timeoutMs`; whether it does. */

@@ -63,6 +63,7 @@ export interface SystemCalls {
   recvmmsg(fd: number, messages: number, count: number, flags: number, timeout: number): number;
   ppoll(fds: number, count: number, timeout: number, signals: number): number;
   schedYield(): number;
+  clockGettime(clock: number, timespec: number): number;
   eventfd(initial: number, flags: number): number;
   setns(fd: number, type: number): number;
   ifNameToIndex(name: string): number;
@@ -87,6 +88,7 @@ const PROTOTYPES: Readonly<Record<Exclude<keyof SystemCalls, 'errno' | 'addressO
   recvmmsg: 'int recvmmsg(int fd, uintptr_t messages, unsigned int count, int flags, uintptr_t timeout)',
   ppoll: 'int ppoll(uintptr_t fds, unsigned long count, uintptr_t timeout, uintptr_t signals)',
   schedYield: 'int sched_yield()',
+  clockGettime: 'int clock_gettime(int clock, uintptr_t timespec)',
   eventfd: 'int eventfd(unsigned int initial, int flags)',
   setns: 'int setns(int fd, int type)',
   ifNameToIndex: 'unsigned int if_nametoindex(const char *name)',

@@ -2,7 +2,7 @@
  * Waiting in ppoll, with no time limit and no timer: an idle data plane costs nothing; an eventfd wakes it. Where packets
  * come one upon the other it spins for a moment before it sleeps (spin-policy.ts).
  */
-import { READY_BROKEN, READY_SECOND, READY_SOURCE, READY_WAKE, type Waiter } from '../dataplane/ports.ts';
+import { READY_BROKEN, READY_SOURCE, READY_WAKE, type Waiter } from '../dataplane/ports.ts';
 import type { Arena } from './arena.ts';
 import { systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
@@ -30,7 +30,19 @@ export function raiseWakeup(fd: number, arena: Arena, scratch: number): void {
   systemCalls().write(fd, arena.base + scratch, 8);
 }
 
+/** What a PollWaiter waits for. */
+export interface PollFds {
+  readonly wakeup: number;
+  /** Descriptors that packets come from; -1 for one that is not there. */
+  readonly sources: readonly number[];
+  /** Descriptors that `waitForSink` knows by their place here. */
+  readonly sinks: readonly number[];
+}
+
 export class PollWaiter implements Waiter {
+  /** When the last wait ended, and how long all of them spun: processor time that was no work. */
+  endedMs = performance.now();
+  spunMs = 0;
   readonly #wakeup: number;
   readonly #count: number;
   readonly #polls: number;
@@ -42,22 +54,19 @@ export class PollWaiter implements Waiter {
   readonly #calls = systemCalls();
   readonly #policy: SpinPolicy | undefined;
 
-  /** `second` is a second source, -1 for none. Without a policy it never spins. */
-  constructor(
-    arena: Arena,
-    fds: { source: number; wakeup: number; second: number; sinks: readonly number[] },
-    policy?: SpinPolicy,
-  ) {
+  /** Without a policy it never spins. */
+  constructor(arena: Arena, fds: PollFds, policy?: SpinPolicy) {
     this.#policy = policy;
     this.#wakeup = fds.wakeup;
     this.#base = arena.base;
     this.#view = arena.view;
-    this.#polls = arena.allocate((3 + fds.sinks.length) * POLLFD_BYTES, 8);
-    this.#sinkPolls = this.#polls + 3 * POLLFD_BYTES;
+    const polled = [fds.wakeup, ...fds.sources];
+    this.#count = polled.length;
+    this.#polls = arena.allocate((polled.length + fds.sinks.length) * POLLFD_BYTES, 8);
+    this.#sinkPolls = this.#polls + polled.length * POLLFD_BYTES;
     this.#timeout = arena.allocate(16, 8);
     this.#scratch = arena.allocate(8, 8);
-    this.#count = fds.second < 0 ? 2 : 3;
-    [fds.source, fds.wakeup, fds.second].forEach((fd, i) => {
+    polled.forEach((fd, i) => {
       this.#setPoll(this.#polls + i * POLLFD_BYTES, fd, POLLIN);
     });
     fds.sinks.forEach((fd, i) => {
@@ -65,46 +74,53 @@ export class PollWaiter implements Waiter {
     });
   }
 
+  /** From now on source `index` is `fd`; -1: nothing, the kernel passes over it. */
+  setSource(index: number, fd: number): void {
+    this.#setPoll(this.#polls + (1 + index) * POLLFD_BYTES, fd, POLLIN);
+  }
+
   wait(timeoutMs = -1): number {
     const ready = (this.#policy?.spinning && this.#spin(this.#policy)) || this.#sleep(timeoutMs);
     // The time is up; or EINTR, a signal for the process: the caller comes back.
-    if (ready <= 0) return 0;
+    return ready <= 0 ? 0 : this.#readyBits();
+  }
+
+  #readyBits(): number {
     let bits = 0;
-    const source = this.#events(0);
-    if (source !== 0) bits |= READY_SOURCE;
-    if ((source & POLL_BROKEN) !== 0) bits |= READY_BROKEN;
-    if (this.#events(1) !== 0) {
+    if (this.#events(0) !== 0) {
       bits |= READY_WAKE;
       this.#calls.read(this.#wakeup, this.#base + this.#scratch, 8);
     }
-    if (this.#count > 2 && this.#events(2) !== 0) bits |= READY_SECOND;
+    if ((this.#events(1) & POLL_BROKEN) !== 0) bits |= READY_BROKEN;
+    for (let i = 1; i < this.#count; i++) if (this.#events(i) !== 0) bits |= READY_SOURCE << (i - 1);
     return bits;
   }
 
   /** Asks without sleeping; whoever else wants the core gets it between two questions. */
   #spin(policy: SpinPolicy): number {
     this.#setTimeout(0);
-    const end = performance.now() + SPIN_MS;
+    const beginMs = performance.now();
+    let ready = 0;
     do {
-      for (let i = 0; i < POLLS_PER_LOOK; i++) {
-        const ready = this.#calls.ppoll(this.#base + this.#polls, this.#count, this.#base + this.#timeout, 0);
-        if (ready > 0) {
-          policy.caught();
-          return ready;
-        }
-        this.#calls.schedYield();
+      for (let i = 0; i < POLLS_PER_LOOK && ready <= 0; i++) {
+        ready = this.#calls.ppoll(this.#base + this.#polls, this.#count, this.#base + this.#timeout, 0);
+        if (ready <= 0) this.#calls.schedYield();
       }
-    } while (performance.now() < end);
-    policy.missed();
-    return 0;
+      this.endedMs = performance.now();
+    } while (ready <= 0 && this.endedMs < beginMs + SPIN_MS);
+    this.spunMs += this.endedMs - beginMs;
+    if (ready > 0) policy.caught();
+    else policy.missed();
+    return Math.max(ready, 0);
   }
 
   #sleep(timeoutMs: number): number {
     if (timeoutMs >= 0) this.#setTimeout(timeoutMs);
     const timeout = timeoutMs < 0 ? 0 : this.#base + this.#timeout;
-    const beginMs = this.#policy ? performance.now() : 0;
+    const beginMs = performance.now();
     const ready = this.#calls.ppoll(this.#base + this.#polls, this.#count, timeout, 0);
-    if (ready > 0) this.#policy?.slept(performance.now() - beginMs);
+    this.endedMs = performance.now();
+    if (ready > 0) this.#policy?.slept(this.endedMs - beginMs);
     return ready;
   }
 
@@ -114,11 +130,14 @@ export class PollWaiter implements Waiter {
     return this.#calls.ppoll(poll, 1, this.#base + this.#timeout, 0) > 0;
   }
 
-  /** Sleeps for so long, and for the thread's timer slack (50 µs unless somebody changed it) at most longer. */
+  /**
+   * Sleeps for so long, and for the thread's timer slack (50 µs unless somebody changed it) at most longer; shorter
+   * where a wake-up comes. Packets do not end it: acknowledgements would, which it is cheaper to take together, too.
+   */
   rest(microseconds: number): void {
     this.#view.setUint32(this.#timeout, 0, true);
     this.#view.setUint32(this.#timeout + 8, microseconds * 1000, true);
-    this.#calls.ppoll(0, 0, this.#base + this.#timeout, 0);
+    this.#calls.ppoll(this.#base + this.#polls, 1, this.#base + this.#timeout, 0);
   }
 
   #setTimeout(timeoutMs: number): void {

@@ -22,9 +22,9 @@ test('a device that is deleted under the data plane ends it, with a reason', asy
   nodes = await makeTwoNodes('gone', { onExit: (error) => ended.push(error) });
   ip('-n', nodes.a, 'link', 'del', 'tunl0');
   await poll(systemClock, 10_000, 10, async () => (ended.length > 0 ? true : undefined));
-  expect(ended[0]!.message).toMatch(/outbound direction stopped: .*is gone/);
+  expect(ended[0]!.message).toMatch(/a packet thread stopped: .*is gone/);
   // What is ordered afterwards fails, instead of waiting for a thread that is not there.
-  await expect(nodes.planes.a.change({ revision: 2, operations: [] })).rejects.toThrow(/outbound/);
+  await expect(nodes.planes.a.change({ revision: 2, operations: [] })).rejects.toThrow(/is gone/);
   expect(ended).toHaveLength(1);
 });
 

@@ -191,7 +191,7 @@ test('a waiter tells packets and wake-ups apart, and takes a wake-up back', () =
   const memory = new Arena(1 << 16);
   const receiver = inside(openRawReceiver);
   const wakeup = openWakeup();
-  const waiter = new PollWaiter(memory, { source: receiver, wakeup, sinks: [receiver], second: -1 });
+  const waiter = new PollWaiter(memory, { wakeup, sources: [-1, receiver], sinks: [receiver] });
   const scratch = memory.allocate(8);
   raiseWakeup(wakeup, memory, scratch);
   raiseWakeup(wakeup, memory, scratch);
@@ -203,7 +203,11 @@ test('a waiter tells packets and wake-ups apart, and takes a wake-up back', () =
   loop.sink.batch.addPiece(at, packet.length);
   loop.sink.batch.endPacket(LOCAL);
   expect(loop.sink.send(0)).toBe(1);
-  expect(waiter.wait()).toBe(READY_SOURCE);
+  expect(waiter.wait()).toBe(READY_SOURCE << 1);
+  waiter.setSource(1, -1);
+  expect(waiter.wait(0)).toBe(0);
+  waiter.setSource(1, receiver);
+  expect(waiter.wait()).toBe(READY_SOURCE << 1);
   expect(waiter.waitForSink(10, 0)).toBe(true);
   loop.close();
   for (const fd of [receiver, wakeup]) systemCalls().close(fd);
