@@ -4,7 +4,7 @@
  */
 import { FailedError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { Counters } from '../dataplane/counters.ts';
+import { Counters, NOTE_ICMP_ERRORS } from '../dataplane/counters.ts';
 import type { FrameWay } from '../dataplane/frame-table.ts';
 import type { ThreadNumber } from '../dataplane/inbound-ownership.ts';
 import type { ForwardingChange, ForwardingConfig, ForwardingSink } from '../fib/forwarding-config.ts';
@@ -49,6 +49,8 @@ export interface DataPlane extends ForwardingSink {
   readonly revision: number;
   /** Every counter by its name of docs/counters.md. */
   counters(): Record<string, number>;
+  /** `outbound_note_icmp_errors_packets` alone, for who asks often. */
+  icmpErrors(): number;
   peers(): readonly PeerCounters[];
   /** Where there is one: of each direction why the fast path does not run, null where it does. */
   fastPath?(): FastPathState;
@@ -226,6 +228,10 @@ class ThreadedDataPlane implements DataPlane {
     await this.#order((id) => ({ order: 'change', id, change }));
     this.#revision = change.revision;
     return 'applied';
+  }
+
+  icmpErrors(): number {
+    return this.#outbound.cells[NOTE_ICMP_ERRORS]!;
   }
 
   counters(): Record<string, number> {

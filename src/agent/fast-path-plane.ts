@@ -74,7 +74,7 @@ export async function withFastPath(
       firewall:
         options.firewall ??
         ((legacyTables, own) => readOuterObstacles({ legacyTables, tunnelDevice: plane.device.name, own })),
-      icmpErrors: () => plane.counters().outbound_note_icmp_errors_packets ?? 0,
+      icmpErrors: () => plane.icmpErrors(),
       pathMtus: () => plane.peers(),
       enter,
       local: options.local ?? null,
@@ -108,6 +108,7 @@ function withoutFastPath(plane: DataPlane, state: FastPathState): FastDataPlane 
     replace: (config) => plane.replace(config),
     change: (change) => plane.change(change),
     counters: () => plane.counters(),
+    icmpErrors: () => plane.icmpErrors(),
     peers: () => plane.peers(),
     sender: () => plane.sender?.() ?? SENDER_STARTING,
     stop: () => plane.stop(),
@@ -152,6 +153,10 @@ class CombinedDataPlane implements FastDataPlane {
   }
 
   /** What the fast path carried went in and out; why packets took the slow path is in `note_slow_…`. */
+  icmpErrors(): number {
+    return this.#plane.icmpErrors();
+  }
+
   counters(): Record<string, number> {
     const counters = this.#plane.counters();
     for (const direction of FAST_DIRECTIONS) {

@@ -40,6 +40,8 @@ import { FAST_DIRECTIONS, type FastDirection, type FastPathState } from './fast-
 const TICK_MS = 100;
 const REST_MS = 100;
 const CHECK_MS = 1000;
+/** The kernel tells of links and addresses; in case it was not heard. */
+const SETTLE_MS = 10_000;
 const L3_DEVICE = '00:00:00:00:00:00';
 /** Routes of ours say where inner packets go, not how peers are reached. */
 const OWN_ROUTE_PROTOCOL = 84;
@@ -186,17 +188,18 @@ export class FastPath {
     try {
       if (this.#isConfigured) this.#knowAddresses();
       this.#hangInbound();
-      const state = this.state();
-      const settings = numberBytes(
-        this.#options.device.index,
-        state.outbound === null ? 1 : 0,
-        state.inbound === null ? 1 : 0,
-      );
-      this.maps.set('settings', numberBytes(0), settings);
+      this.#writeSettings();
     } catch (error) {
       this.#mending.note(`its maps or devices cannot be reached: ${(error as Error).message}`);
     }
     this.#say();
+  }
+
+  #writeSettings(): void {
+    const { outbound, inbound } = this.state();
+    const on = (obstacle: string | null) => (obstacle === null ? 1 : 0);
+    const settings = numberBytes(this.#options.device.index, on(outbound), on(inbound));
+    this.maps.set('settings', numberBytes(0), settings);
   }
 
   #say(): void {
@@ -288,16 +291,26 @@ export class FastPath {
   /** What others may have done: programs taken off, devices gone, maps emptied. Said now, mended at the next look. */
   #check(): void {
     if (!this.#isConfigured) return;
+    let isDue = this.#ticks % (SETTLE_MS / TICK_MS) === 0;
     if (this.#mending.begin(performance.now())) {
       this.#hooks.hang('outbound', this.#options.device);
       this.#tables.layAgain();
+      isDue = true;
     }
-    for (const { direction, device } of this.#hooks.check())
+    for (const { direction, device } of this.#hooks.check()) {
       this.#mending.note(`its program was taken off ${device}`, [direction]);
-    for (const map of ['routes', 'sources', 'peers'] as const)
-      if (this.#tables.laid(map) > 0 && this.maps.isEmpty(map))
-        this.#mending.note(`its map ${map} was emptied`);
-    this.#settle();
+      isDue = true;
+    }
+    for (const map of ['routes', 'sources', 'peers'] as const) {
+      if (this.#tables.laid(map) === 0 || !this.maps.isEmpty(map)) continue;
+      this.#mending.note(`its map ${map} was emptied`);
+      isDue = true;
+    }
+    if (isDue) this.#settle();
+    else {
+      this.#writeSettings();
+      this.#say();
+    }
   }
 }
 

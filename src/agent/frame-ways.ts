@@ -161,6 +161,10 @@ class FramedDataPlane implements DataPlane {
     return { mode: this.#options.mode, framedPeers: this.#framedPeers, why: this.#whyNot() };
   }
 
+  icmpErrors(): number {
+    return this.#plane.icmpErrors();
+  }
+
   counters(): Record<string, number> {
     return this.#plane.counters();
   }

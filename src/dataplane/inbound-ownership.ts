@@ -1,5 +1,5 @@
 /**
- * Which of the two packet threads reads the underlay (ADR 9). While there is little to do the first thread does all: a
+ * Which of the two packet threads reads the underlay (ADR 10). While there is little to do the first thread does all: a
  * round trip then wakes one thread of each host where it would wake two, and the answer that the host's stack gives
  * to a packet at once is read from the TUN without anybody being woken. A thread that is busy most of the time hands
  * the inbound direction to the second one, so that neither direction waits for the other; when both have had little

@@ -67,12 +67,12 @@ test.each(Object.keys(WAYS) as (keyof typeof WAYS)[])('%s sleeps', async (name) 
     );
   while (windows.length < WINDOWS && !asleep()) {
     const before = look(pid[name]!);
-    expect([...before.sleeps.keys()]).toEqual(expect.arrayContaining(['main', 'outbound', 'inbound']));
+    expect([...before.sleeps.keys()]).toEqual(expect.arrayContaining(['main', 'packets', 'inbound']));
     await systemClock.sleep(SECONDS * 1000); // sleeps: what happens while nothing happens is counted
     const after = look(pid[name]!);
     const grown = (thread: string) => after.sleeps.get(thread)! - before.sleeps.get(thread)!;
     windows.push({
-      packetThreads: grown('outbound') + grown('inbound'),
+      packetThreads: grown('packets') + grown('inbound'),
       main: grown('main') / SECONDS,
       share: (after.ticks - before.ticks) / TICKS_PER_SECOND / SECONDS,
     });
