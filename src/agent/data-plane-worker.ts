@@ -1,7 +1,8 @@
 /**
  * The entry of a packet thread. The first one runs both directions: it polls the TUN and the sockets, and after each batch
  * from the underlay it reads the TUN at once, since the host's stack answers while the packet is being written. The
- * second one sleeps until the first has too much to do and gives it the inbound direction (inbound-ownership.ts).
+ * second one sleeps until the first has too much to do and gives it the inbound direction (inbound-ownership.ts). Further
+ * ones each run outbound for a queue of their own, where the device has several.
  */
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -18,6 +19,7 @@ import { ThreadClock } from '../io/thread-clock.ts';
 import { PollWaiter, raiseWakeup } from '../io/waiter.ts';
 import type {
   Applied,
+  InboundShare,
   PacketThreadOrder,
   PacketThreadSetup,
   PacketThreadStart,
@@ -44,7 +46,7 @@ const ARENA_BYTES = 24 << 20;
 const TRAIN_REST_MICROSECONDS = 50;
 
 const setup = workerData as PacketThreadSetup;
-const first = setup.thread === 0;
+const first = setup.outboundCounters !== null && setup.inbound !== null;
 const clock = () => performance.now();
 /** performance.now() counts from each thread's own beginning. */
 const sharedMs = (ms: number) => performance.timeOrigin + ms;
@@ -53,66 +55,81 @@ const severalCores = availableParallelism() > 1;
 
 // So that `top -H` and `perf` tell them apart. A kernel without it, or a read-only /proc, is no reason to stop.
 try {
-  writeFileSync('/proc/thread-self/comm', first ? 'packets' : 'inbound');
+  writeFileSync('/proc/thread-self/comm', threadName());
 } catch {}
 
-for (const warmUp of first ? [warmUpOutbound, warmUpInbound] : [warmUpInbound]) {
+for (const warmUp of [
+  ...(setup.outboundCounters ? [warmUpOutbound] : []),
+  ...(setup.inbound ? [warmUpInbound] : []),
+]) {
   if (setup.transport !== 'ipip') warmUp('udp');
   if (setup.transport !== 'udp') warmUp('ipip');
 }
 const start = takeStart();
 /** Before the two of inbound. */
-const outboundSources = first ? [start.tun, start.icmp] : [];
+const outboundSources = setup.outboundCounters ? [start.tun, start.icmp] : [];
 const arena = new Arena(ARENA_BYTES);
 const scratch = arena.allocate(8, 8);
 const waiter = new PollWaiter(
   arena,
   {
     wakeup: setup.wakeup,
-    sources: [...outboundSources, -1, -1],
+    sources: setup.inbound ? [...outboundSources, -1, -1] : outboundSources,
     sinks: sinksOf(start),
   },
   severalCores ? new SpinPolicy() : undefined,
 );
 const threadClock = new ThreadClock(arena);
 const parts = { start, arena, waiter, clock };
-const outboundCounters = new Counters('outbound', setup.outboundCounters);
-const inboundCounters = new Counters('inbound', setup.inboundCounters);
-const out = first ? makeOutbound(parts, outboundCounters) : undefined;
-const into = makeInbound(parts, inboundCounters);
-const tables: readonly (ForwardingTable | SourceTable)[] = out ? [out.table, into.table] : [into.table];
+const outboundCounters = setup.outboundCounters && new Counters('outbound', setup.outboundCounters);
+const inboundCounters = setup.inbound && new Counters('inbound', setup.inbound.counters);
+const out = outboundCounters && makeOutbound(parts, outboundCounters, !first);
+const into = inboundCounters && makeInbound(parts, inboundCounters);
+/** As a snapshot has its parts. */
+const tables = [out, into].flatMap((direction): (ForwardingTable | SourceTable)[] =>
+  direction ? [direction.table] : [],
+);
 let forwards = false;
 
-const ownership = new InboundOwnership({
-  memory: setup.ownership,
-  self: setup.thread,
-  nowMs: sharedMs(clock()),
-  receive: (on) => {
-    waiter.setSource(outboundSources.length, on ? start.receiver : -1);
-    waiter.setSource(outboundSources.length + 1, on ? start.datagrams : -1);
-  },
-  workedMs: () => threadClock.processorMs() - waiter.spunMs,
-  wakeOther: () => raiseWakeup(setup.otherWakeup, arena, scratch),
-});
+const ownership = setup.inbound && newOwnership(setup.inbound);
 /** An owner that nothing wakes gives the direction back, too. */
-const givingBack = { remainingMs: () => (ownership.receives ? CALM_MS : -1), run: () => {} };
+const givingBack = { remainingMs: () => (ownership?.receives ? CALM_MS : -1), run: () => {} };
 
-ownership.takeOver();
+ownership?.takeOver();
 report(0);
 runLoop({
   waiter,
-  steps: [...(out ? outboundSteps(out) : []), ...inboundSteps(into)],
+  steps: [...(out ? outboundSteps(out) : []), ...(into ? inboundSteps(into) : [])],
   betweenBatches: () => {
-    if (severalCores && ownership.settle(sharedMs(waiter.endedMs))) inboundCounters.add(NOTE_HAND_OVERS, 1);
+    if (severalCores && ownership?.settle(sharedMs(waiter.endedMs))) inboundCounters?.add(NOTE_HAND_OVERS, 1);
   },
   takeMessages: () => {
     const goOn = takeMessages();
-    ownership.takeOver();
+    ownership?.takeOver();
     out?.outbound.retryHeld(!goOn);
     return goOn;
   },
   due: out ? heldPackets(out) : givingBack,
 });
+
+function threadName(): string {
+  if (first) return 'packets';
+  return setup.inbound ? 'inbound' : 'outbound';
+}
+
+function newOwnership(share: InboundShare): InboundOwnership {
+  return new InboundOwnership({
+    memory: share.ownership,
+    self: share.thread,
+    nowMs: sharedMs(clock()),
+    receive: (on) => {
+      waiter.setSource(outboundSources.length, on ? start.receiver : -1);
+      waiter.setSource(outboundSources.length + 1, on ? start.datagrams : -1);
+    },
+    workedMs: () => threadClock.processorMs() - waiter.spunMs,
+    wakeOther: () => raiseWakeup(share.otherWakeup, arena, scratch),
+  });
+}
 
 /** Nothing is lost by standing still: there are no descriptors yet. */
 function takeStart(): PacketThreadStart {
@@ -179,7 +196,7 @@ function takeMessages(): boolean {
       firstTable = !forwards;
       forwards = true;
     }
-    if (first) for (const counters of [outboundCounters, inboundCounters]) counters.add(NOTE_CHANGES, 1);
+    if (first) for (const counters of [outboundCounters, inboundCounters]) counters?.add(NOTE_CHANGES, 1);
     report(message.id);
   }
 }

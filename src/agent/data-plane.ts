@@ -1,30 +1,25 @@
 /**
- * The data plane as the rest of the agent sees it: opens the TUN and the sockets, starts the two packet threads,
+ * The data plane as the rest of the agent sees it: opens the TUN and the sockets, starts the packet threads,
  * hands them the forwarding table and reads their counters.
  */
 import { FailedError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { Counters, NOTE_ICMP_ERRORS } from '../dataplane/counters.ts';
+import { Counters, IN_PACKETS, NOTE_ICMP_ERRORS } from '../dataplane/counters.ts';
 import type { FrameWay } from '../dataplane/frame-table.ts';
-import type { ThreadNumber } from '../dataplane/inbound-ownership.ts';
 import type { ForwardingChange, ForwardingConfig, ForwardingSink } from '../fib/forwarding-config.ts';
 import { buffersOf, inboundPart, outboundPart } from '../fib/snapshot-part.ts';
 import { Arena } from '../io/arena.ts';
 import { systemCalls } from '../io/libc.ts';
 import { inNetworkNamespace } from '../io/netns.ts';
-import { openFrameSender } from '../io/packet-socket.ts';
-import { openIcmpErrorReceiver, openRawGuard, openRawReceiver, openRawSender } from '../io/raw-socket.ts';
-import { openTun, type Tun } from '../io/tun.ts';
-import { openDatagramSocket } from '../io/udp-socket.ts';
 import { raiseWakeup } from '../io/waiter.ts';
 import { type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
+import { type Descriptors, openDescriptors } from './data-plane-descriptors.ts';
 import type { Applied, PacketThreadOrder } from './data-plane-messages.ts';
 import type { FastPathState } from './fast-path-state.ts';
 import type { SenderMode } from './options.ts';
-import { newPacketThreads, type PacketThread } from './packet-threads.ts';
+import { newPacketThreads, type PacketThread, type PacketThreadRole } from './packet-threads.ts';
 import type { SenderState } from './sender-state.ts';
 
-const THREADS = 2;
 /** A thread answers within microseconds; one that does not within this is stuck. */
 const ANSWER_DEADLINE_MS = 10_000;
 
@@ -58,7 +53,9 @@ export interface DataPlane extends ForwardingSink {
   sender?(): SenderState;
   /** By which peers are reached past the kernel's IP output; all others by raw sockets. Absent where it sends no frames. */
   readonly setFrameWays?: ((ways: readonly FrameWay[]) => Promise<void>) | undefined;
-  /** Wakes both threads, waits for their end and closes everything; the persistent TUN stays. */
+  /** How many packets came by each queue of the device; absent where that is not told. */
+  queues?(): readonly number[];
+  /** Wakes all threads, waits for their end and closes everything; the persistent TUN stays. */
   stop(): Promise<void>;
 }
 
@@ -74,13 +71,15 @@ export interface DataPlaneOptions {
   readonly holdUnrouted?: boolean;
   /** Whether protocol 4 may leave as frames of our own: `auto` does without where the socket for them is refused. */
   readonly sender?: SenderMode;
-  /** Such as were made for this transport before; else they are made now. */
+  /** Of the device: 1, or so many that outbound is spread over. */
+  readonly queues?: number | undefined;
+  /** Such as were made for this transport and these queues before; else they are made now. */
   readonly threads?: readonly PacketThread[] | undefined;
   /** Where device and sockets are to be, other than in our own network namespace. */
   readonly networkNamespace?: string;
 }
 
-/** Starts both threads; they drop everything as `no_route` and unknown sources until the first replace. */
+/** Starts all threads; they drop everything as `no_route` and unknown sources until the first replace. */
 export async function startDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
   const open = () => openDescriptors(options);
   const descriptors =
@@ -93,63 +92,14 @@ export async function startDataPlane(options: DataPlaneOptions): Promise<DataPla
     throw error;
   }
   options.logger.info(
-    { device: descriptors.tun.name, offloads: descriptors.tun.offloads },
+    {
+      device: descriptors.tun.name,
+      offloads: descriptors.tun.offloads,
+      queues: descriptors.tun.queues.length,
+    },
     'both directions of the data plane run',
   );
   return plane;
-}
-
-interface Descriptors {
-  readonly tun: Tun;
-  readonly sender: number;
-  /** -1 where protocol 4 is not taken: the kernel then answers it with "protocol unreachable". */
-  readonly receiver: number;
-  /** Keeps that answer away while the receiver's buffer is full. */
-  readonly guard: number;
-  /** -1 where the `udp` transport is off. */
-  readonly datagrams: number;
-  readonly icmp: number;
-  /** -1 where no frames are sent. */
-  readonly frames: number;
-}
-
-/** All or nothing: what was opened before a failure is closed again. */
-function openDescriptors(options: DataPlaneOptions): Descriptors {
-  const { device, transport, udpPort } = options;
-  const opened: number[] = [];
-  const keep = (fd: number): number => {
-    opened.push(fd);
-    return fd;
-  };
-  try {
-    const sockets = {
-      sender: keep(openRawSender()),
-      guard: transport === 'udp' ? -1 : keep(openRawGuard()),
-      receiver: transport === 'udp' ? -1 : keep(openRawReceiver()),
-      datagrams: transport === 'ipip' ? -1 : keep(openDatagramSocket(udpPort)),
-      icmp: keep(openIcmpErrorReceiver()),
-      frames: openFrames(options, keep),
-    };
-    // Last: attaching gives the device its carrier, which is to tell the truth.
-    const tun = openTun(device, 'tcp+udp');
-    keep(tun.fd);
-    return { tun, ...sockets };
-  } catch (error) {
-    for (const fd of opened) systemCalls().close(fd);
-    throw error;
-  }
-}
-
-/** -1 where none are wanted, or where `auto` cannot have them, as under a service manager that forbids AF_PACKET. */
-function openFrames({ sender = 'raw', logger }: DataPlaneOptions, keep: (fd: number) => number): number {
-  if (sender === 'raw') return -1;
-  try {
-    return keep(openFrameSender());
-  } catch (error) {
-    if (sender === 'packet') throw error;
-    logger.warn({}, `outer packets go by raw sockets: ${(error as Error).message}`);
-    return -1;
-  }
 }
 
 interface RunningThread extends PacketThread {
@@ -174,13 +124,16 @@ class ThreadedDataPlane implements DataPlane {
   readonly #onExit: (error: Error) => void;
   readonly #holdUnrouted: boolean;
   readonly #threads: readonly RunningThread[];
-  readonly #outbound: Counters;
+  /** By queue. */
+  readonly #outbound: readonly Counters[];
   /** Of the inbound direction each thread counts what it did. */
   readonly #inbound: readonly Counters[];
   readonly #scratch = new Arena(8);
   /** Orders that not every thread has answered yet; id 0 is the start. */
   readonly #waiting = new Map<number, { missing: number; resolve: () => void; reject: (e: Error) => void }>();
   readonly #ready: Promise<void>;
+  /** So many answer an order. */
+  readonly #threadCount: number;
   #nextId = 1;
   #revision = 0;
   #orderedRevision = 0;
@@ -190,15 +143,19 @@ class ThreadedDataPlane implements DataPlane {
   constructor(descriptors: Descriptors, options: DataPlaneOptions) {
     this.#descriptors = descriptors;
     this.device = { name: descriptors.tun.name, index: descriptors.tun.index };
-    if (descriptors.frames >= 0)
+    if (descriptors.queues[0]!.frames >= 0)
       this.setFrameWays = (ways) => this.#order((id) => ({ order: 'frame-ways', id, ways }));
     this.#onExit = options.onExit;
     this.#holdUnrouted = options.holdUnrouted ?? false;
+    const threads = options.threads ?? newPacketThreads(options.transport, descriptors.queues.length);
+    const withQueue = threads.filter(({ outboundCounters }) => outboundCounters !== null);
+    this.#outbound = withQueue.map((thread) => new Counters('outbound', thread.outboundCounters!));
+    this.#inbound = threads.flatMap(({ inboundCounters: memory }) =>
+      memory === null ? [] : [new Counters('inbound', memory)],
+    );
+    this.#threadCount = threads.length;
     this.#ready = this.#answers(0);
-    const threads = options.threads ?? newPacketThreads(options.transport);
-    this.#outbound = new Counters('outbound', threads[0]!.outboundCounters);
-    this.#inbound = threads.map((thread) => new Counters('inbound', thread.inboundCounters));
-    this.#threads = threads.map((thread) => this.#run(thread));
+    this.#threads = threads.map((thread) => this.#run(thread, Math.max(withQueue.indexOf(thread), 0)));
   }
 
   get revision(): number {
@@ -212,10 +169,12 @@ class ThreadedDataPlane implements DataPlane {
   async replace(config: ForwardingConfig): Promise<void> {
     this.#orderedRevision = config.revision;
     const [outbound, inbound] = [outboundPart(config), inboundPart(config)];
-    // Both threads need inbound's, so the first gets a copy of it.
+    const parts = { queue: [outbound], first: [outbound, inbound], relief: [inbound] };
+    // In the order of the threads: each but the last that needs a part gets a copy of it.
+    const handedOver = { queue: [], first: buffersOf(outbound), relief: buffersOf(inbound) };
     await this.#order(
-      (id, thread) => ({ order: 'replace', id, parts: thread === 0 ? [outbound, inbound] : [inbound] }),
-      (thread) => buffersOf(thread === 0 ? outbound : inbound),
+      (id, role) => ({ order: 'replace', id, parts: parts[role] }),
+      (role) => handedOver[role],
     );
     this.#revision = config.revision;
   }
@@ -231,19 +190,23 @@ class ThreadedDataPlane implements DataPlane {
   }
 
   icmpErrors(): number {
-    return this.#outbound.cells[NOTE_ICMP_ERRORS]!;
+    return this.#outbound.reduce((sum, { cells }) => sum + cells[NOTE_ICMP_ERRORS]!, 0);
   }
 
   counters(): Record<string, number> {
-    const totals = this.#outbound.snapshot();
-    for (const counters of this.#inbound)
+    const totals: Record<string, number> = {};
+    for (const counters of [...this.#outbound, ...this.#inbound])
       for (const [name, count] of Object.entries(counters.snapshot()))
         totals[name] = (totals[name] ?? 0) + count;
     return totals;
   }
 
+  queues(): readonly number[] {
+    return this.#outbound.map(({ cells }) => cells[IN_PACKETS]!);
+  }
+
   peers(): readonly PeerCounters[] {
-    const outbound = peerRows([this.#outbound]);
+    const outbound = peerRows(this.#outbound);
     const inbound = peerRows(this.#inbound);
     const addresses = [...new Set([...outbound.keys(), ...inbound.keys()])].sort((a, b) => a - b);
     return addresses.map((address) => {
@@ -275,12 +238,11 @@ class ThreadedDataPlane implements DataPlane {
       thread.port.close();
       systemCalls().close(thread.wakeup);
     }
-    const { tun, sender, receiver, guard, datagrams, icmp, frames } = this.#descriptors;
-    for (const fd of [tun.fd, sender, receiver, guard, datagrams, icmp, frames])
-      if (fd >= 0) systemCalls().close(fd);
+    this.#descriptors.close();
   }
 
-  #run(thread: PacketThread): RunningThread {
+  /** `queue`: of the TUN, which the thread's outbound reads. */
+  #run(thread: PacketThread, queue: number): RunningThread {
     const { worker, port } = thread;
     port.on('message', (message: Applied) => this.#answered(message.id));
     worker.on('error', (error) => this.#failed(error));
@@ -290,10 +252,11 @@ class ThreadedDataPlane implements DataPlane {
         resolve();
       });
     });
-    const { tun, sender, receiver, datagrams, icmp, frames } = this.#descriptors;
+    const { tun, receiver, datagrams, queues } = this.#descriptors;
     const udpSuperpackets = tun.offloads === 'tcp+udp';
     thread.begin({
-      ...{ tun: tun.fd, udpSuperpackets, sender, receiver, datagrams, icmp, frames },
+      ...{ tun: tun.queues[queue]!, tunWriter: tun.writer, ...queues[queue]! },
+      ...{ udpSuperpackets, receiver, datagrams },
       holdUnrouted: this.#holdUnrouted,
     });
     return { ...thread, exited };
@@ -301,14 +264,13 @@ class ThreadedDataPlane implements DataPlane {
 
   /** `handedOver`: memory in the order that goes to the thread and is ours no longer. */
   #order(
-    make: (id: number, thread: ThreadNumber) => PacketThreadOrder,
-    handedOver: (thread: ThreadNumber) => ArrayBuffer[] = () => [],
+    make: (id: number, role: PacketThreadRole) => PacketThreadOrder,
+    handedOver: (role: PacketThreadRole) => ArrayBuffer[] = () => [],
   ): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure);
     const id = this.#nextId++;
     const answers = this.#answers(id);
-    for (const thread of this.#threads)
-      this.#send(thread, make(id, thread.number), handedOver(thread.number));
+    for (const thread of this.#threads) this.#send(thread, make(id, thread.role), handedOver(thread.role));
     return answers;
   }
 
@@ -333,7 +295,7 @@ class ThreadedDataPlane implements DataPlane {
           then(value);
         };
       this.#waiting.set(id, {
-        missing: THREADS,
+        missing: this.#threadCount,
         resolve: settled<void>(resolve),
         reject: settled(reject),
       });

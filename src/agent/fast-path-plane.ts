@@ -111,6 +111,7 @@ function withoutFastPath(plane: DataPlane, state: FastPathState): FastDataPlane 
     icmpErrors: () => plane.icmpErrors(),
     peers: () => plane.peers(),
     sender: () => plane.sender?.() ?? SENDER_STARTING,
+    queues: () => plane.queues?.() ?? [],
     stop: () => plane.stop(),
     fastPath: () => state,
   };
@@ -150,6 +151,10 @@ class CombinedDataPlane implements FastDataPlane {
 
   sender(): SenderState {
     return this.#plane.sender?.() ?? SENDER_STARTING;
+  }
+
+  queues(): readonly number[] {
+    return this.#plane.queues?.() ?? [];
   }
 
   /** What the fast path carried went in and out; why packets took the slow path is in `note_slow_…`. */

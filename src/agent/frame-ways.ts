@@ -161,6 +161,10 @@ class FramedDataPlane implements DataPlane {
     return { mode: this.#options.mode, framedPeers: this.#framedPeers, why: this.#whyNot() };
   }
 
+  queues(): readonly number[] {
+    return this.#plane.queues?.() ?? [];
+  }
+
   icmpErrors(): number {
     return this.#plane.icmpErrors();
   }

@@ -295,6 +295,7 @@ class NodeAgent {
       peers,
       fastPath: this.#dataPlane?.fastPath?.() ?? FAST_PATH_STARTING,
       sender: this.#dataPlane?.sender?.() ?? SENDER_STARTING,
+      queues: this.#dataPlane?.queues?.() ?? [],
       counters: this.#dataPlane?.counters() ?? {},
       warnings: [...problems, ...(control?.warnings ?? [])],
     };

@@ -18,6 +18,7 @@ export interface NodeRunFlags {
   readonly transport?: string;
   readonly udpPort?: string;
   readonly sender?: string;
+  readonly queues?: string;
   readonly fastPath?: string;
   readonly pin?: true;
 }
@@ -57,6 +58,7 @@ export interface AgentOptions {
   readonly transport: 'ipip' | 'udp' | 'auto';
   readonly udpPort: number;
   readonly sender: SenderMode;
+  readonly queues: number;
   readonly fastPath: FastPathSettings;
   readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly defaultPool: DefaultPool | null;
@@ -67,6 +69,7 @@ export const DEFAULT_DEVICE = 'tunl0';
 /** Where kube-router's FOU listens, too. */
 export const DEFAULT_UDP_PORT = 5555;
 const DEFAULT_POOL = '192.168.0.0/16';
+const QUEUES_MAX = 16;
 /** Prefix length of the default pool's blocks. */
 export const DEFAULT_POOL_BLOCK_SIZE = 26;
 /** Interface names have 15 characters, no slash, no blank. */
@@ -104,6 +107,7 @@ export function parseAgentOptions(flags: NodeRunFlags, env: NodeJS.ProcessEnv): 
     transport: oneOf('--transport', flags.transport ?? 'ipip', ['ipip', 'udp', 'auto']),
     udpPort: wholeNumber('--udp-port', flags.udpPort ?? String(DEFAULT_UDP_PORT), 1, 65535),
     sender: senderMode(flags.sender),
+    queues: queueCount(flags.queues),
     fastPath: fastPathSettings(flags, env),
     metrics: flags.metrics === undefined ? null : listenAddress(flags.metrics),
     defaultPool: defaultPool(env),
@@ -113,6 +117,11 @@ export function parseAgentOptions(flags: NodeRunFlags, env: NodeJS.ProcessEnv): 
 
 export function senderMode(flag: string | undefined): SenderMode {
   return oneOf('--sender', flag ?? 'auto', SENDER_MODES);
+}
+
+/** Each is a thread of its own. */
+export function queueCount(flag: string | undefined): number {
+  return wholeNumber('--queues', flag ?? '1', 1, QUEUES_MAX);
 }
 
 export function fastPathSettings(

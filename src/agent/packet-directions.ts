@@ -45,9 +45,11 @@ export interface OutboundDirection {
   readonly hold: UnroutedHold | undefined;
 }
 
+/** `learnsOnly`: whether another thread counts the ICMP errors that both hear, and answers them. */
 export function makeOutbound(
   { start, arena, waiter, clock }: ThreadParts,
   counters: Counters,
+  learnsOnly: boolean,
 ): OutboundDirection {
   const table = new ForwardingTable(clock);
   const paths = new PathState(clock);
@@ -72,7 +74,7 @@ export function makeOutbound(
   const listener: IcmpListener = new IcmpListener({
     memory: arena,
     source: new MessageSource(start.icmp, arena, icmpBatch, ICMP_SLOT_BYTES),
-    ...{ table, paths, counters },
+    ...{ table, paths, counters, learnsOnly },
     replies: outbound.replies,
   });
   return { outbound, listener, table, frames, hold };
@@ -108,7 +110,7 @@ export function makeInbound({ start, arena, clock }: ThreadParts, counters: Coun
     source: new MessageSource(receiver, arena, new PacketBatch(arena, receiver < 0 ? 0 : BATCH_PACKETS)),
     datagrams:
       datagrams < 0 ? undefined : new DatagramSource(datagrams, arena, new PacketBatch(arena, BATCH_PACKETS)),
-    sink: new TunSink(start.tun, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES)),
+    sink: new TunSink(start.tunWriter, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES)),
     ...{ table, counters },
     udpSuperpackets: start.udpSuperpackets,
     sum: arenaSum(arena.memory),

@@ -36,6 +36,8 @@ export interface Status<Peer extends PeerStatus = PeerStatus> {
   readonly fastPath: FastPathState;
   /** How protocol 4 leaves, other than by the fast path. */
   readonly sender: SenderState;
+  /** Packets by each queue of the device, other than by the fast path. */
+  readonly queues: readonly number[];
   readonly counters: Readonly<Record<string, number>>;
   readonly warnings: readonly string[];
 }

@@ -11,6 +11,7 @@ import {
   listenAddress,
   oneOf,
   parseMtu,
+  queueCount,
   runDirectoryOf,
   type SenderMode,
   senderMode,
@@ -26,6 +27,7 @@ export interface TunnelRunFlags {
   readonly transport?: string;
   readonly udpPort?: string;
   readonly sender?: string;
+  readonly queues?: string;
   readonly fastPath?: string;
   readonly pin?: true;
   readonly metrics?: string;
@@ -43,6 +45,7 @@ export interface TunnelOptions {
   readonly transport: 'ipip' | 'udp' | 'auto';
   readonly udpPort: number;
   readonly sender: SenderMode;
+  readonly queues: number;
   readonly fastPath: FastPathSettings;
   readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly runDirectory: string;
@@ -68,6 +71,7 @@ export function parseTunnelOptions(flags: TunnelRunFlags, env: NodeJS.ProcessEnv
     transport: oneOf('--transport', flags.transport ?? 'ipip', ['ipip', 'udp', 'auto']),
     udpPort: wholeNumber('--udp-port', flags.udpPort ?? String(DEFAULT_UDP_PORT), 1, 65535),
     sender: senderMode(flags.sender),
+    queues: queueCount(flags.queues),
     fastPath: fastPathSettings(flags, env),
     metrics: flags.metrics === undefined ? null : listenAddress(flags.metrics),
     runDirectory: runDirectoryOf(env),

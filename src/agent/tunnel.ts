@@ -319,6 +319,7 @@ class Tunnel {
       peers: this.#peers(),
       fastPath: dataPlane?.fastPath?.() ?? FAST_PATH_STARTING,
       sender: dataPlane?.sender?.() ?? SENDER_STARTING,
+      queues: dataPlane?.queues?.() ?? [],
       counters,
       warnings: this.#problem ? [this.#problem, ...warnings] : warnings,
     };

@@ -47,6 +47,7 @@ export class IcmpListener {
   readonly #paths: PathState;
   readonly #replies: InnerReplies;
   readonly #counters: Counters;
+  readonly #learnsOnly: boolean;
 
   constructor(parts: {
     memory: PacketMemory;
@@ -55,6 +56,8 @@ export class IcmpListener {
     paths: PathState;
     replies: InnerReplies;
     counters: Counters;
+    /** Where another listener hears the same, counts it and answers: this one only takes in what concerns its packets. */
+    learnsOnly?: boolean;
   }) {
     this.#bytes = parts.memory.bytes;
     this.#source = parts.source;
@@ -62,6 +65,7 @@ export class IcmpListener {
     this.#paths = parts.paths;
     this.#replies = parts.replies;
     this.#counters = parts.counters;
+    this.#learnsOnly = parts.learnsOnly ?? false;
   }
 
   /** Reads one batch, and returns its size. The caller sends the answers while the quoted packets still lie in it. */
@@ -86,13 +90,14 @@ export class IcmpListener {
     const byUdp = ipv4Protocol(view, outer) === PROTOCOL_UDP;
     const relayed = relayedError(icmpType(view, icmp), icmpCode(view, icmp), byUdp);
     if (relayed === RELAY_NOTHING) return;
-    this.#counters.add(NOTE_ICMP_ERRORS, 1);
+    if (!this.#learnsOnly) this.#counters.add(NOTE_ICMP_ERRORS, 1);
     const outerHeaderBytes = ipv4HeaderBytes(view, outer) + (byUdp ? UDP_HEADER_BYTES : 0);
     const inner = outer + outerHeaderBytes;
     const innerBytes = quotedBytes - outerHeaderBytes;
     if (relayed === RELAY_FRAGMENTATION_NEEDED) {
       const mtu = reportedPathMtu(icmpNextHopMtu(view, icmp), ipv4TotalLength(view, outer));
       this.#paths.learnMtu(slot, mtu);
+      if (this.#learnsOnly) return;
       const effective = this.#paths.effectiveMtu(slot, this.#table.peers.mtu[slot]!);
       this.#counters.setPeer(slot, PEER_EXTRA, effective < this.#table.peers.mtu[slot]! ? effective : 0);
       // A report about a packet that may be fragmented says nothing to its sender: we fragment, from now on.
@@ -101,6 +106,7 @@ export class IcmpListener {
       return;
     }
     if (!this.#isQuotable(inner, innerBytes)) this.#paths.noteUnreachable(slot);
+    else if (this.#learnsOnly) return;
     else if (relayed === RELAY_NET_UNREACHABLE) this.#replies.netUnreachable(inner, innerBytes);
     else this.#replies.hostUnreachable(inner, innerBytes);
   }

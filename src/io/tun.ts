@@ -2,6 +2,11 @@
  * The TUN device: made or adopted, persistent (routes through it survive the process, so nothing leaks out
  * unwrapped while nobody reads it), with a virtio-net header before each packet.
  * Addresses, MTU, routes, up and down are the host's business, not ours.
+ *
+ * A device of several queues (IFF_MULTI_QUEUE) gives each flow to one of them. The kernel wants to help by moving a
+ * flow to the queue by which its other direction was last written, which would bring all flows of who writes by one
+ * queue to that queue, and overtakes packets at each move. So what is written goes by a further queue that is detached
+ * for reading: by such a one the kernel learns nothing, and a flow's queue is a function of its addresses and ports.
  */
 import { UnavailableError } from '../base/errors.ts';
 import {
@@ -16,7 +21,7 @@ import {
   SLOT_BYTES,
 } from '../dataplane/ports.ts';
 import { VIRTIO_NET_HEADER_BYTES } from '../wire/virtio-net-header.ts';
-import type { Arena } from './arena.ts';
+import { Arena } from './arena.ts';
 import {
   EACCES,
   EAGAIN,
@@ -42,8 +47,16 @@ const TUNSETIFF = 0x400454ca;
 const TUNSETPERSIST = 0x400454cb;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
+const TUNSETQUEUE = 0x400454d9;
 const SIOCSIFTXQLEN = 0x8943;
+const SIOCETHTOOL = 0x8946;
+const ETHTOOL_GDRVINFO = 0x03;
+const ETHTOOL_GLINK = 0x0a;
+/** At least struct ethtool_drvinfo, which is the longer one. */
+const ETHTOOL_ANSWER_BYTES = 256;
 const IFF_TUN = 0x0001;
+const IFF_MULTI_QUEUE = 0x0100;
+const IFF_DETACH_QUEUE = 0x0400;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
 const IFNAMSIZ = 16;
@@ -61,35 +74,64 @@ const TRANSMIT_QUEUE_PACKETS = 2000;
 export type TunOffloads = 'none' | 'tcp' | 'tcp+udp';
 
 export interface Tun {
+  /** Of the first queue. */
   readonly fd: number;
+  /** What packets are read from, `fd` first. */
+  readonly queues: readonly number[];
+  /** What packets are written to: `fd` where that is the only queue. */
+  readonly writer: number;
   readonly name: string;
   readonly index: number;
   readonly offloads: TunOffloads;
 }
 
-/** Opens the TUN `name` in the calling thread's namespace, making it where it does not exist. */
-export function openTun(name: string, wanted: TunOffloads): Tun {
+/**
+ * Opens the TUN `name` in the calling thread's namespace, making it where it does not exist. A device stays what it was
+ * made as: with one queue, or for several.
+ */
+export function openTun(name: string, wanted: TunOffloads, queues = 1): Tun {
   if (!/^[^\s/]{1,15}$/.test(name))
     throw new UnavailableError('ERR_DEVICE_NAME', `${JSON.stringify(name)} cannot be an interface's name`, {
       hint: 'at most 15 characters, without spaces and slashes',
     });
   const calls = systemCalls();
-  const fd = calls.open(TUN_PATH, O_RDWR_NONBLOCK_CLOEXEC);
-  if (fd < 0) throw openFailed(calls.errno());
+  const opened: number[] = [];
+  const attached = () => {
+    const fd = openTunFile();
+    opened.push(fd);
+    if (calls.ioctl(fd, TUNSETIFF, interfaceRequest(name, attachFlags(queues > 1))) < 0)
+      throw attachFailed(name, calls.errno(), queues > 1);
+    return fd;
+  };
   try {
-    if (calls.ioctl(fd, TUNSETIFF, interfaceRequest(name, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)) < 0)
-      throw attachFailed(name, calls.errno());
-    if (calls.ioctlValue(fd, TUNSETPERSIST, 1) < 0) throw systemCallFailed(`making ${name} persistent`);
+    // The kernel refuses a second reader of a single queue only.
+    if (queues > 1 && isHeld(name)) throw deviceBusy(name);
+    const first = attached();
+    if (calls.ioctlValue(first, TUNSETPERSIST, 1) < 0) throw systemCallFailed(`making ${name} persistent`);
     const headerBytes = new Uint8Array([VIRTIO_NET_HEADER_BYTES, 0, 0, 0]);
-    if (calls.ioctl(fd, TUNSETVNETHDRSZ, headerBytes) < 0) throw systemCallFailed('TUNSETVNETHDRSZ');
-    const offloads = setOffloads(fd, wanted);
+    if (calls.ioctl(first, TUNSETVNETHDRSZ, headerBytes) < 0) throw systemCallFailed('TUNSETVNETHDRSZ');
+    const offloads = setOffloads(first, wanted);
     setTransmitQueue(name);
-    return { fd, name, index: interfaceIndex(name), offloads };
+    const device = { name, index: interfaceIndex(name), offloads };
+    if (queues === 1) return { ...device, fd: first, queues: [first], writer: first };
+    if (calls.ioctl(first, TUNSETQUEUE, interfaceRequest('', IFF_DETACH_QUEUE)) < 0)
+      throw systemCallFailed(`detaching a queue of ${name}`);
+    const readers = Array.from({ length: queues }, attached);
+    return { ...device, fd: readers[0]!, queues: readers, writer: first };
   } catch (error) {
-    calls.close(fd);
+    for (const fd of opened) calls.close(fd);
     throw error;
   }
 }
+
+function openTunFile(): number {
+  const fd = systemCalls().open(TUN_PATH, O_RDWR_NONBLOCK_CLOEXEC);
+  if (fd < 0) throw openFailed(systemCalls().errno());
+  return fd;
+}
+
+const attachFlags = (several: boolean) =>
+  IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | (several ? IFF_MULTI_QUEUE : 0);
 
 /** Takes the persistent device `name` away again. Fails where another process has it. */
 export function removeTun(name: string): void {
@@ -105,6 +147,37 @@ function setOffloads(fd: number, wanted: TunOffloads): TunOffloads {
   if (wanted !== 'none' && calls.ioctlValue(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4) === 0) return 'tcp';
   if (calls.ioctlValue(fd, TUNSETOFFLOAD, 0) < 0) throw systemCallFailed('TUNSETOFFLOAD');
   return 'none';
+}
+
+/** Whether the device is a TUN, up, and in somebody's hands: one that nobody holds has no carrier. */
+function isHeld(name: string): boolean {
+  const driver = askEthtool(name, ETHTOOL_GDRVINFO)?.subarray(4, 8);
+  if (driver === undefined || new TextDecoder().decode(driver) !== 'tun\0') return false;
+  return askEthtool(name, ETHTOOL_GLINK)?.[4] === 1;
+}
+
+/** What the device answers to an ethtool command, the command's own 4 bytes first. */
+function askEthtool(name: string, command: number): Uint8Array | undefined {
+  const calls = systemCalls();
+  const control = calls.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (control < 0) return undefined;
+  const arena = new Arena(ETHTOOL_ANSWER_BYTES);
+  arena.view.setUint32(0, command, true);
+  const request = interfaceRequest(name, 0);
+  new DataView(request.buffer).setBigUint64(IFNAMSIZ, BigInt(arena.base), true);
+  const answered = calls.ioctl(control, SIOCETHTOOL, request) === 0;
+  calls.close(control);
+  return answered ? arena.bytes.subarray(0, ETHTOOL_ANSWER_BYTES) : undefined;
+}
+
+/** Whether `name` is a TUN that was made for several queues, or was not, as asked. */
+function isTunFor(several: boolean, name: string): boolean {
+  const calls = systemCalls();
+  const fd = openTunFile();
+  const attached = calls.ioctl(fd, TUNSETIFF, interfaceRequest(name, attachFlags(several))) === 0;
+  const result = attached || calls.errno() === EBUSY;
+  calls.close(fd);
+  return result;
 }
 
 /** Best effort: a shorter queue drops earlier under a burst, and is counted by the kernel on the device. */
@@ -146,17 +219,15 @@ function openFailed(errno: number): Error {
   return systemCallFailed(`opening ${TUN_PATH}`, errno);
 }
 
-function attachFailed(name: string, errno: number): Error {
+function attachFailed(name: string, errno: number, several: boolean): Error {
   if (errno === EPERM)
     return new UnavailableError(
       'ERR_PRIVILEGE',
       `the TUN device ${name} needs CAP_NET_ADMIN, which this process does not have`,
       { hint: 'run as root, or give it: `setcap cap_net_admin,cap_net_raw+ep $(command -v node)`' },
     );
-  if (errno === EBUSY)
-    return new UnavailableError('ERR_DEVICE_BUSY', `the TUN device ${name} is in another process's hands`, {
-      hint: 'who has it: `tortie node status`, `tortie tunnel status`; or choose a name with --device',
-    });
+  if (errno === EBUSY) return deviceBusy(name);
+  if (errno === EINVAL && isTunFor(!several, name)) return madeOtherwise(name, several);
   if (errno === EINVAL)
     return new UnavailableError(
       'ERR_DEVICE_TAKEN',
@@ -166,6 +237,24 @@ function attachFailed(name: string, errno: number): Error {
       },
     );
   return systemCallFailed(`making the TUN device ${name}`, errno);
+}
+
+function deviceBusy(name: string): Error {
+  return new UnavailableError('ERR_DEVICE_BUSY', `the TUN device ${name} is in another process's hands`, {
+    hint: 'who has it: `tortie node status`, `tortie tunnel status`; or choose a name with --device',
+  });
+}
+
+function madeOtherwise(name: string, several: boolean): Error {
+  const [made, wanted] = several
+    ? ['for one queue', 'for several, which --queues asks for']
+    : ['for several queues', 'for one'];
+  const other = several ? 'leave out --queues' : 'give --queues 2 or more';
+  return new UnavailableError(
+    'ERR_DEVICE_QUEUES',
+    `the TUN device ${name} was made ${made}, and cannot be opened ${wanted}`,
+    { hint: `\`ip link delete ${name}\`: it is made anew, its addresses and routes are gone; or ${other}` },
+  );
 }
 
 /** Packets that the host routes into the device. A slot's packet begins with its virtio-net header. */

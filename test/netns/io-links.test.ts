@@ -230,20 +230,52 @@ function withoutCapability(capability: string, call: string): { code: string; ex
   return JSON.parse(ip(...words, process.execPath, '--input-type=module', '-e', script));
 }
 
+test('a device made for one queue cannot have several, nor the reverse, and nobody shares it', () => {
+  const attempt = (queues: number) => {
+    try {
+      const tun = inside(() => openTun('tort6', 'tcp+udp', queues));
+      for (const fd of new Set([...tun.queues, tun.writer])) systemCalls().close(fd);
+      return tun.queues.length;
+    } catch (error) {
+      const { code, exitCode, message, hint } = error as UnavailableError;
+      return [code, exitCode, message, hint];
+    }
+  };
+  const refused = (how: string) => [
+    'ERR_DEVICE_QUEUES',
+    4,
+    expect.stringContaining(how),
+    expect.stringContaining('ip link delete tort6'),
+  ];
+  expect(attempt(1)).toBe(1);
+  expect(attempt(2)).toEqual(refused('made for one queue'));
+  ip('-n', NAMESPACE, 'link', 'delete', 'tort6');
+  expect(attempt(3)).toBe(3);
+  expect(attempt(1)).toEqual(refused('made for several queues'));
+  ip('-n', NAMESPACE, 'link', 'set', 'tort6', 'up');
+  const held = inside(() => openTun('tort6', 'tcp+udp', 2));
+  expect(attempt(2)).toEqual(['ERR_DEVICE_BUSY', 4, expect.anything(), expect.anything()]);
+  for (const fd of [...held.queues, held.writer]) systemCalls().close(fd);
+  expect(attempt(4)).toBe(4);
+  ip('-n', NAMESPACE, 'link', 'delete', 'tort6');
+});
+
 test('what keeps a device from us is told apart, each with exit status 4', () => {
   const held = inside(() => openTun('tort1', 'tcp+udp'));
   ip('-n', NAMESPACE, 'link', 'add', 'tort2', 'type', 'veth', 'peer', 'name', 'tort3');
   try {
-    const failure = (name: string) => {
+    const failure = (name: string, queues = 1) => {
       try {
-        systemCalls().close(inside(() => openTun(name, 'none')).fd);
+        systemCalls().close(inside(() => openTun(name, 'none', queues)).fd);
       } catch (error) {
         return error instanceof UnavailableError ? [error.code, error.exitCode] : error;
       }
       return undefined;
     };
     expect(failure('tort1')).toEqual(['ERR_DEVICE_BUSY', 4]);
+    expect(failure('tort1', 2)).toEqual(['ERR_DEVICE_QUEUES', 4]);
     expect(failure('tort2')).toEqual(['ERR_DEVICE_TAKEN', 4]);
+    expect(failure('tort2', 2)).toEqual(['ERR_DEVICE_TAKEN', 4]);
     expect(failure('a name with spaces')).toEqual(['ERR_DEVICE_NAME', 4]);
   } finally {
     systemCalls().close(held.fd);

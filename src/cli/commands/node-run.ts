@@ -21,7 +21,7 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
   keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW, ...fastPath]);
   // Loaded now, so that it is loaded once; the packet threads warm up meanwhile, for the first data plane.
   const { newPacketThreads } = await import('../../agent/packet-threads.ts');
-  const warm = [newPacketThreads(options.transport)];
+  const warm = [newPacketThreads(options.transport, options.queues)];
   const { createLogger } = await import('../../agent/log.ts');
   const { runNodeAgent } = await import('../../agent/node-agent.ts');
   const { createAddressAllocator } = await import('../../control/address-allocator.ts');
@@ -39,14 +39,17 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
       startDataPlane: async (parts) => {
         // A verifier's complaint shall name the line of TypeScript, which a bundle's own lines are not.
         if (options.fastPath.mode !== 'off') process.setSourceMapsEnabled(true);
-        const { sender, transport } = options;
+        const { sender, queues, transport } = options;
         const { startDataPlane } = await import('../../agent/data-plane.ts');
         const { withFrames } = await import('../../agent/frame-ways.ts');
-        const plane = await withFrames(await startDataPlane({ ...parts, sender, threads: warm.pop() }), {
-          mode: sender,
-          transport,
-          logger,
-        });
+        const plane = await withFrames(
+          await startDataPlane({ ...parts, sender, queues, threads: warm.pop() }),
+          {
+            mode: sender,
+            transport,
+            logger,
+          },
+        );
         const { withFastPath } = await import('../../agent/fast-path-plane.ts');
         return withFastPath(plane, { ...options.fastPath, transport, logger });
       },

@@ -5,7 +5,7 @@ import { nodeNameOf, runDirectoryOf, socketPath } from '../../agent/options.ts';
 import { senderLine } from '../../agent/sender-state.ts';
 import { AGENT_STATUS_VERSION, type AgentStatus } from '../../agent/status.ts';
 import { askStatus } from '../../agent/status-socket.ts';
-import { peerTable, troubleLines } from '../output/status-page.ts';
+import { peerTable, queueLines, troubleLines } from '../output/status-page.ts';
 
 export async function nodeStatus(flags: { name?: string; json?: true }): Promise<number> {
   const node = nodeNameOf(flags.name, process.env);
@@ -33,6 +33,7 @@ function page(status: AgentStatus): string {
     `Device:     ${status.device.name}, MTU ${status.device.mtu ?? 'unknown'}, transport ${status.transport}`,
     `Datastore:  ${status.datastore.url}, ${datastore}, revision ${status.revision || 'none'}`,
     `Sender:     ${senderLine(status.sender, status.counters)}`,
+    ...queueLines(status).map((line) => `Queues:     ${line}`),
     ...fastPathLines(status.fastPath, status.counters).map((line) => `Fast path:  ${line}`),
     `Tables:     ${status.entries} forwarding entries, ${status.routes} host routes, ${status.peers.length} peers`,
     '',

@@ -32,6 +32,11 @@ export async function run(argv: readonly string[]): Promise<number> {
         'auto',
       )
       .option(
+        '--queues <number>',
+        'of the device, each read by a thread of its own: more where outbound is to use several cores',
+        '1',
+      )
+      .option(
         '--fast-path <mode>',
         'eBPF programs for the bulk: auto (where they may run), ebpf (or fail), off',
         'off',

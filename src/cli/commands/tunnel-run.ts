@@ -27,7 +27,7 @@ export async function tunnelRun(flags: Flags): Promise<number> {
   keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW, ...fastPath]);
   // Loaded now, so that it is loaded once; the packet threads warm up meanwhile, for the first data plane.
   const { newPacketThreads } = await import('../../agent/packet-threads.ts');
-  const warm = [newPacketThreads(options.transport)];
+  const warm = [newPacketThreads(options.transport, options.queues)];
   const { createLogger } = await import('../../agent/log.ts');
   const { startDataPlane } = await import('../../agent/data-plane.ts');
   // A verifier's complaint shall name the line of TypeScript, which a bundle's own lines are not.
@@ -39,9 +39,9 @@ export async function tunnelRun(flags: Flags): Promise<number> {
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const)
     process.once(name, () => stop.abort(new Error(`got ${name}`)));
-  const { sender, transport } = options;
+  const { sender, queues, transport } = options;
   const startFramedDataPlane: typeof startDataPlane = async (parts) =>
-    withFrames(await startDataPlane({ ...parts, sender, threads: warm.pop() }), {
+    withFrames(await startDataPlane({ ...parts, sender, queues, threads: warm.pop() }), {
       mode: sender,
       transport,
       logger,

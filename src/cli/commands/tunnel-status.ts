@@ -5,7 +5,7 @@ import { senderLine } from '../../agent/sender-state.ts';
 import { TUNNEL_STATUS_VERSION, type TunnelStatus } from '../../agent/status.ts';
 import { askStatus } from '../../agent/status-socket.ts';
 import { tunnelSocketPath } from '../../agent/tunnel-options.ts';
-import { peerTable, troubleLines } from '../output/status-page.ts';
+import { peerTable, queueLines, troubleLines } from '../output/status-page.ts';
 
 export async function tunnelStatus(flags: { device?: string; json?: true }): Promise<number> {
   const device = deviceNameOf(flags.device);
@@ -34,6 +34,7 @@ function page(status: TunnelStatus): string {
     `Routes:       ${status.routes} followed, ${status.entries} prefixes through the device`,
     ...(status.guard.length > 0 ? [`Guard:        ${status.guard.join(', ')}`] : []),
     `Sender:       ${senderLine(status.sender, status.counters)}`,
+    ...queueLines(status).map((line) => `Queues:       ${line}`),
     ...fastPathLines(status.fastPath, status.counters).map((line) => `Fast path:    ${line}`),
     `Last change:  ${change}`,
     '',

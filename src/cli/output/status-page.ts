@@ -18,6 +18,12 @@ export function peerTable<Peer extends PeerStatus>(
   return plainTable([...Object.keys(leading), 'TRANSPORT', 'OUT', 'IN', 'DROPS', 'PATH-MTU'], rows);
 }
 
+/** Nothing where the device has one queue. */
+export function queueLines({ queues }: Pick<Status, 'queues'>): string[] {
+  if (queues.length < 2) return [];
+  return [`${queues.length}, by which came ${queues.join(', ')} packets`];
+}
+
 /** Drops that were counted, and warnings, each under a heading where there are any. */
 export function troubleLines(status: Pick<Status, 'counters' | 'warnings'>): string[] {
   const drops = Object.entries(status.counters).filter(([name, value]) => /_drop_/.test(name) && value > 0);

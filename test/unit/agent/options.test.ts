@@ -14,6 +14,7 @@ test('defaults', () => {
     mtu: null,
     transport: 'ipip',
     udpPort: 5555,
+    queues: 1,
     fastPath: { mode: 'off', pin: false, pinRoot: '/sys/fs/bpf/tortie' },
     metrics: null,
     defaultPool: { cidr: prefix('192.168.0.0/16'), ipipMode: 'Always' },
@@ -57,6 +58,7 @@ test('flags win over the environment; no default pools', () => {
 test.each<[NodeRunFlags, NodeJS.ProcessEnv, RegExp]>([
   [{ name: 'a/b' }, {}, /the node's name: .* got "a\/b"/],
   [{ ip: '10.0.1' }, {}, /--ip: .* got "10\.0\.1"/],
+  [{ queues: '0' }, {}, /--queues: expected a whole number from 1 to 16, got "0"/],
   [{ mtu: '67' }, {}, /--mtu: expected a whole number from 68 to 65535, got "67"/],
   [{ transport: 'gre' }, {}, /--transport: expected ipip, udp, auto, got "gre"/],
   [{ device: 'a-name-that-is-too-long' }, {}, /--device: /],
