@@ -163,7 +163,7 @@ function readMainTable(begin: () => void, onRoute: (message: RouteMessage) => vo
   for (let tries = 1; ; tries++) {
     begin();
     const whole = dumpTable('routes', (message) => {
-      if (message.kind === 'route' && message.table === RT_TABLE_MAIN) onRoute(message);
+      if (message.kind === 'route' && message.table === RT_TABLE_MAIN && !message.cached) onRoute(message);
     });
     if (whole || tries === TRIES) return;
   }

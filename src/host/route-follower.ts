@@ -185,8 +185,9 @@ function linkOf({ index, name, up, running, mtu, type }: LinkMessage): KernelLin
   return { index, name, up, running, mtu, type };
 }
 
-/** undefined for multicast and `throw`, which say nothing about who sends what. */
+/** undefined for multicast and `throw`, which say nothing about who sends what, and for what a dump has of no table. */
 function routeOf(message: RouteMessage): KernelRoute | undefined {
+  if (message.cached) return undefined;
   const type = isGuardRoute(message) ? 'guard' : typeOf(message.type);
   return (
     type && {

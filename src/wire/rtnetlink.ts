@@ -64,6 +64,7 @@ const RTA_METRICS = 8;
 const RTA_MULTIPATH = 9;
 const RTA_TABLE = 15;
 const RTAX_MTU = 2;
+const RTM_F_CLONED = 0x200;
 const NDA_DST = 1;
 const NDA_LLADDR = 2;
 /** NUD_REACHABLE, STALE, DELAY, PROBE and PERMANENT: states in which the kernel would send to the address it has. */
@@ -145,6 +146,8 @@ export interface RouteMessage {
   readonly nextHops: readonly RouteNextHop[];
   /** News of a route: it stands in the place of the first with its prefix, table and metric, or after all of them. */
   readonly position?: 'replaced' | 'appended';
+  /** No route of a table, but the kernel's memory of one destination (its path MTU, a redirect), or an answer to who asked for a way. */
+  readonly cached?: true;
 }
 
 export interface NeighbourMessage {
@@ -354,6 +357,7 @@ function decodeRoute(body: Range, change: Change, messageFlags: number): RouteMe
     mtu,
     nextHops: multipath ? decodeMultipath(multipath) : onlyHop(gateway, interfaceIndex, flags),
     ...(position === undefined ? {} : { position }),
+    ...(flags & RTM_F_CLONED ? { cached: true } : {}),
   };
 }
 

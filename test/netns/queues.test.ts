@@ -34,7 +34,7 @@ async function serve(...words: string[]): Promise<void> {
   ] as const) {
     running.push(await hosts.serve(host, ...own, ...words));
     hosts.configure(host, other);
-    await hosts.until(host, 'its route is in force', (status) => status.entries >= 1);
+    await hosts.until(host, 'its route is in force', (status) => status.entries === 1);
   }
 }
 

@@ -71,6 +71,19 @@ test('killed: no carrier, the routes stay, nothing leaves unwrapped, and a new o
   );
 });
 
+test('regression: the path MTU that the kernel remembered of a destination was followed as a route after a restart', async () => {
+  hosts.ip('a', 'link set tunl0 mtu 1500');
+  hosts.run('a', 'sh', '-c', `ping -n -M do -c 1 -W 1 -s 1472 ${inner('b')} || true`);
+  await eventually('the kernel remembers it', async () =>
+    hosts.run('a', 'ip', 'route', 'show', 'cache').includes(inner('b')) ? true : undefined,
+  );
+  a.process.kill('SIGTERM');
+  await a.ended;
+  a = await hosts.serve('a');
+  expect(await hosts.status('a')).toMatchObject({ entries: 1 });
+  hosts.ip('a', 'link set tunl0 mtu 1410');
+});
+
 test('what would spoil it is told: strict rp_filter beside it, ignore_routes_with_linkdown on it', async () => {
   hosts.run('a', 'sysctl', '-qw', 'net.ipv4.conf.eth0.rp_filter=1');
   hosts.run('a', 'sysctl', '-qw', 'net.ipv4.conf.tunl0.ignore_routes_with_linkdown=1');
