@@ -132,8 +132,6 @@ class ThreadedDataPlane implements DataPlane {
   /** Orders that not every thread has answered yet; id 0 is the start. */
   readonly #waiting = new Map<number, { missing: number; resolve: () => void; reject: (e: Error) => void }>();
   readonly #ready: Promise<void>;
-  /** So many answer an order. */
-  readonly #threadCount: number;
   #nextId = 1;
   #revision = 0;
   #orderedRevision = 0;
@@ -153,8 +151,7 @@ class ThreadedDataPlane implements DataPlane {
     this.#inbound = threads.flatMap(({ inboundCounters: memory }) =>
       memory === null ? [] : [new Counters('inbound', memory)],
     );
-    this.#threadCount = threads.length;
-    this.#ready = this.#answers(0);
+    this.#ready = this.#answers(0, threads.length);
     this.#threads = threads.map((thread) => this.#run(thread, Math.max(withQueue.indexOf(thread), 0)));
   }
 
@@ -269,7 +266,7 @@ class ThreadedDataPlane implements DataPlane {
   ): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure);
     const id = this.#nextId++;
-    const answers = this.#answers(id);
+    const answers = this.#answers(id, this.#threads.length);
     for (const thread of this.#threads) this.#send(thread, make(id, thread.role), handedOver(thread.role));
     return answers;
   }
@@ -279,7 +276,7 @@ class ThreadedDataPlane implements DataPlane {
     raiseWakeup(thread.wakeup, this.#scratch, 0);
   }
 
-  #answers(id: number): Promise<void> {
+  #answers(id: number, missing: number): Promise<void> {
     return new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#waiting.delete(id);
@@ -295,7 +292,7 @@ class ThreadedDataPlane implements DataPlane {
           then(value);
         };
       this.#waiting.set(id, {
-        missing: this.#threadCount,
+        missing,
         resolve: settled<void>(resolve),
         reject: settled(reject),
       });

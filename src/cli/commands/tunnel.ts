@@ -38,7 +38,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     )
     .option(
       '--fast-path <mode>',
-      'eBPF programs for the bulk: auto (where they may run), ebpf (or fail), off; needs --local',
+      'eBPF programs for the bulk: auto (where they may run), ebpf (or fail), off',
       'off',
     )
     .option(
