@@ -50,7 +50,9 @@ test('an echo request is answered, and the capture sees request and reply with t
     });
     expect(answers).toMatchObject([{ kind: 'reply', from: ipv4('10.0.1.12'), identifier: 7, sequence: 1 }]);
     // The whole EtherType: of 0x08 alone, ARP (0x0806) from a MAC address whose second byte is 1 looks like ICMP.
-    const icmp = capture.read().filter(({ bytes }) => bytes[12] === 8 && bytes[13] === 0 && bytes[14 + 9] === 1);
+    const icmp = capture
+      .read()
+      .filter(({ bytes }) => bytes[12] === 8 && bytes[13] === 0 && bytes[14 + 9] === 1);
     expect(icmp.map((frame) => [frame.outgoing, frame.bytes[34]])).toEqual([
       [false, 8],
       [true, 0],
