@@ -2,8 +2,8 @@
  * The fast path of one device: the two programs, their maps, what they hang on, and when they must not run.
  *
  * Theory of operation. `withFastPath` puts it in front of a data plane, as one sink, one set of counters. Egress of
- * the tunnel device has the outbound program; every Ethernet device that holds one of our outer addresses has the
- * inbound one. Each direction is on or off by a word in `settings`; off, or with the program gone, all packets take
+ * the tunnel device has the outbound program; every Ethernet device that holds one of our outer addresses or leads
+ * to a peer has the inbound one. Each direction is on or off by a word in `settings`; off, or with the program gone, all packets take
  * the slow path, which is complete. So nothing here is allowed to end the agent: what fails, or is undone by others,
  * turns the fast path off, with the reason in the log and the status, and is mended at the next look (fast-path-mending).
  *
@@ -12,7 +12,6 @@
  *
  * Routes and rules are told by the kernel, REST_MS together; what has no notification is looked at every TICK_MS or CHECK_MS.
  */
-import { networkInterfaces } from 'node:os';
 import { UnavailableError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { FastTables, type Way } from '../ebpf/fast-tables.ts';
@@ -27,10 +26,11 @@ import { systemCalls } from '../io/libc.ts';
 import { watchReadable } from '../io/readiness.ts';
 import { openRouteLookup } from '../io/route-lookup.ts';
 import { openRouteSocket, type RouteSocket } from '../io/route-socket.ts';
-import { formatIpv4, type Ipv4, ipv4 } from '../ip/ipv4.ts';
+import { type Ipv4, ipv4 } from '../ip/ipv4.ts';
 import { decodeNetlink, type NetlinkMessage } from '../wire/rtnetlink.ts';
+import { HostDevices } from './fast-path-devices.ts';
 import { FirewallJudge, type FirewallQuestion, judgeOnce } from './fast-path-firewall.ts';
-import { type Device, Hooks, pinName } from './fast-path-hooks.ts';
+import { Hooks, pinName } from './fast-path-hooks.ts';
 import { FastPathMaps } from './fast-path-maps.ts';
 import { Mending } from './fast-path-mending.ts';
 import { PathMtuFollower } from './fast-path-mtu.ts';
@@ -42,7 +42,6 @@ const REST_MS = 100;
 const CHECK_MS = 1000;
 /** The kernel tells of links and addresses; in case it was not heard. */
 const SETTLE_MS = 10_000;
-const L3_DEVICE = '00:00:00:00:00:00';
 /** Routes of ours say where inner packets go, not how peers are reached. */
 const OWN_ROUTE_PROTOCOL = 84;
 
@@ -87,7 +86,6 @@ function ownAtFirst({ local, enter }: FastPathOptions): OwnAddresses {
 
 export class FastPath {
   readonly #options: FastPathOptions;
-  readonly #enter: <T>(fn: () => T) => T;
   readonly #bpf = new Bpf();
   readonly maps: FastPathMaps;
   readonly #ways;
@@ -99,8 +97,7 @@ export class FastPath {
   /** Writes to the maps that failed are made again with all others, when it is mended. */
   readonly #mending: Mending;
   readonly #firewall: FirewallJudge;
-  /** By the devices' numbers; asked anew where links or addresses change. */
-  readonly #isEthernet = new Map<number, boolean>();
+  readonly #devices: HostDevices;
   /** Before the first configuration, what the process before us has laid stays as it is. */
   #isConfigured = false;
   #said = '';
@@ -111,7 +108,7 @@ export class FastPath {
   constructor(options: FastPathOptions, firewall: OuterFirewall, own: OwnAddresses) {
     const { enter } = options;
     this.#options = options;
-    this.#enter = enter;
+    this.#devices = new HostDevices(enter);
     const pins = pinsOf(options);
     this.maps = new FastPathMaps(this.#bpf, pins);
     const opened: { close(): void }[] = [this.maps];
@@ -180,7 +177,7 @@ export class FastPath {
     if (direction === 'outbound' || this.#hooks.has('inbound')) return null;
     return this.#tables.isAnyLocal
       ? 'no peer is reached by an Ethernet device'
-      : 'no Ethernet device holds our outer address';
+      : 'no Ethernet device holds our outer address or leads to a peer';
   }
 
   /** Brings devices and settings up to what is known now, and says what has changed. */
@@ -218,48 +215,30 @@ export class FastPath {
   }
 
   #knowAddresses(): void {
-    if (this.#tables.isAnyLocal) this.#tables.setHostAddresses(this.#hostAddresses());
+    // No other host sends protocol 4 to the tunnel device's own.
+    if (this.#tables.isAnyLocal)
+      this.#tables.setHostAddresses(this.#devices.addressesBut(this.#options.device.name));
     this.#firewall.setOwn({ outbound: [...this.#tables.sources()], inbound: this.#tables.locals });
   }
 
-  /** The host's addresses but for the tunnel device's, which no other host sends protocol 4 to. */
-  #hostAddresses(): Ipv4[] {
-    return this.#enter(() =>
-      Object.entries(networkInterfaces()).flatMap(([name, addresses]) =>
-        name === this.#options.device.name
-          ? []
-          : (addresses ?? []).flatMap((a) => (a.family === 'IPv4' && !a.internal ? [ipv4(a.address)] : [])),
-      ),
-    );
-  }
-
-  /** Ethernet devices that hold one of our outer addresses get the inbound program; where any is ours, those that lead to peers. */
+  /**
+   * The inbound program hangs on Ethernet devices that hold one of our outer addresses, and on those that lead to peers: the
+   * address may be the loopback's, with routes to it. Where any address is ours, only on the latter.
+   */
   #hangInbound(): void {
-    const ours = new Set(this.#tables.locals.map(formatIpv4));
-    const toPeers = this.#tables.devices();
-    for (const device of this.#ethernetDevices((address) => ours.has(address)))
-      if (!this.#tables.isAnyLocal || toPeers.has(device.index)) this.#hooks.hang('inbound', device);
-  }
-
-  /** Those with an address that is asked for. */
-  #ethernetDevices(isWanted: (address: string) => boolean): Device[] {
-    return this.#enter(() =>
-      Object.entries(networkInterfaces())
-        .filter(([, addresses]) => addresses?.some((a) => isWanted(a.address) && a.mac !== L3_DEVICE))
-        .map(([name]) => ({ name, index: systemCalls().ifNameToIndex(name) }))
-        .filter(({ index }) => index > 0),
-    );
+    const devices = this.#tables.devices();
+    if (!this.#tables.isAnyLocal)
+      for (const index of this.#devices.holding(this.#tables.locals)) devices.add(index);
+    for (const index of devices) {
+      const device = this.#devices.ethernet(index);
+      if (device) this.#hooks.hang('inbound', device);
+    }
   }
 
   /** What the programs put before a packet is an Ethernet header: by other devices the slow path sends. */
   #wayTo(peer: Ipv4, source: Ipv4 | null): Way {
     const way = this.#ways.wayTo(peer, source ?? undefined);
-    if (way.device === 0) return way;
-    if (!this.#isEthernet.has(way.device)) {
-      this.#isEthernet.set(way.device, false);
-      for (const { index } of this.#ethernetDevices(() => true)) this.#isEthernet.set(index, true);
-    }
-    return this.#isEthernet.get(way.device) ? way : { ...way, device: 0 };
+    return this.#devices.ethernet(way.device) ? way : { ...way, device: 0 };
   }
 
   #tick(): void {
@@ -273,7 +252,7 @@ export class FastPath {
 
   #hearRoutes(): void {
     if (!drained(this.#routes, concernsUnderlay) || !this.#isConfigured) return;
-    this.#isEthernet.clear();
+    this.#devices.forget();
     this.#tables.followRoutes();
     this.#settle();
   }
