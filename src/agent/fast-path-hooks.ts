@@ -52,7 +52,7 @@ export class Hooks {
     this.#hooks = this.#hooks.filter((hook) => !lost.includes(hook));
     for (const hook of lost) {
       systemCalls().close(hook.link);
-      this.#pins?.remove(pinName(hook.direction, hook));
+      this.#pins?.removeLink(pinName(hook.direction, hook));
     }
     return lost
       .filter(({ name, index }) => this.#enter(() => systemCalls().ifNameToIndex(name)) === index)
@@ -62,8 +62,7 @@ export class Hooks {
   /** Programs that the process before us left on devices that are none of ours any more. */
   sweepPins(): void {
     const ours = new Set(this.#hooks.map((hook) => pinName(hook.direction, hook)));
-    for (const name of this.#pins?.names() ?? [])
-      if (name.startsWith('link-') && !ours.has(name)) this.#pins?.remove(name);
+    for (const name of this.#pins?.links().keys() ?? []) if (!ours.has(name)) this.#pins?.removeLink(name);
   }
 
   /** Lets go of the links: those that are not pinned vanish. */
@@ -75,14 +74,14 @@ export class Hooks {
   #attach(direction: FastDirection, device: Device): number {
     const type = direction === 'outbound' ? TCX_EGRESS : TCX_INGRESS;
     const link = this.#enter(() => this.#bpf.attach(this.#programs[direction], device.index, type));
-    this.#pins?.remove(pinName(direction, device));
-    if (this.#pins) this.#bpf.pin(link, this.#pins.path(pinName(direction, device)));
+    this.#pins?.removeLink(pinName(direction, device));
+    if (this.#pins) this.#bpf.pin(link, this.#pins.link(pinName(direction, device)));
     return link;
   }
 
   /** The link that the process before us left on this device, with our program in the place of its. */
   #takeOver(direction: FastDirection, device: Device): number | undefined {
-    const link = this.#pins && this.#bpf.pinned(this.#pins.path(pinName(direction, device)));
+    const link = this.#pins && this.#bpf.pinned(this.#pins.link(pinName(direction, device)));
     if (typeof link !== 'number') return undefined;
     if (this.#bpf.deviceOf(link) === device.index) {
       this.#bpf.exchange(link, this.#programs[direction]);

@@ -29,9 +29,13 @@ export class FastPathMaps implements MapWriter {
     this.#bpf = bpf;
     const left = pins && pinnedMaps(bpf, pins);
     this.adopted = left !== null;
-    // Programs over maps that we do not know must not go on.
-    if (!left) pins?.clear();
-    this.#descriptors = left ?? makeMaps(bpf, pins);
+    this.#descriptors = left ?? makeMaps(bpf);
+  }
+
+  /** Pins these maps in the place of whatever others. */
+  keep(pins: Pins): void {
+    pins.removeMaps();
+    for (const name of MAP_NAMES) this.#bpf.pin(this.#descriptors[name], pins.map(name));
   }
 
   /** Loads a program over these maps. @throws FailedError that names the source line which the verifier refused */
@@ -88,16 +92,12 @@ export class FastPathMaps implements MapWriter {
 type Descriptors = Record<MapName, number>;
 
 /** All or none. */
-function makeMaps(bpf: Bpf, pins: Pins | null): Descriptors {
+function makeMaps(bpf: Bpf): Descriptors {
   const made: Partial<Descriptors> = {};
   try {
-    for (const name of MAP_NAMES) {
-      made[name] = bpf.createMap(name, MAPS[name]);
-      if (pins) bpf.pin(made[name], pins.path(`map-${name}`));
-    }
+    for (const name of MAP_NAMES) made[name] = bpf.createMap(name, MAPS[name]);
   } catch (error) {
     closeAll(made);
-    pins?.clear();
     throw error;
   }
   return made as Descriptors;
@@ -107,7 +107,7 @@ function makeMaps(bpf: Bpf, pins: Pins | null): Descriptors {
 function pinnedMaps(bpf: Bpf, pins: Pins): Descriptors | null {
   const found: Partial<Descriptors> = {};
   for (const name of MAP_NAMES) {
-    const descriptor = bpf.pinned(pins.path(`map-${name}`));
+    const descriptor = bpf.pinned(pins.map(name));
     if (descriptor !== undefined) found[name] = descriptor;
     if (descriptor !== undefined && hasShape(bpf.shapeOf(descriptor), MAPS[name])) continue;
     closeAll(found);

@@ -17,8 +17,11 @@ import { UnavailableError } from '../base/errors.ts';
 import type { HostFinding } from '../host/host-check.ts';
 
 const BPF_FILE_SYSTEM = 0xcafe4a11;
-/** Part of the names: pins of another layout are not taken over. */
-const LAYOUT = 'v1';
+/** Part of the maps' names, to be raised with the meaning of their bytes; shapes are compared besides. */
+const LAYOUT = 'v2';
+const MAP = /^v\d+-map-/;
+/** The first version wrote its layout before a link's name, too. */
+const LINK = /^(?:v\d+-)?(link-.+)$/;
 
 export function pinRoot(env: NodeJS.ProcessEnv): string {
   return env.TORTIE_BPF_DIR || '/sys/fs/bpf/tortie';
@@ -51,22 +54,36 @@ export class Pins {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
   }
 
-  path(name: string): string {
-    return join(this.directory, `${LAYOUT}-${name}`);
+  map(name: string): string {
+    return join(this.directory, `${LAYOUT}-map-${name}`);
   }
 
-  remove(name: string): void {
-    if (existsSync(this.path(name))) unlinkSync(this.path(name));
+  /** Of this layout and of others. Programs on their devices keep the maps that they use. */
+  removeMaps(): void {
+    for (const file of readdirSync(this.directory))
+      if (MAP.test(file)) unlinkSync(join(this.directory, file));
   }
 
-  /** Names of this layout. */
-  names(): string[] {
-    return readdirSync(this.directory).flatMap((file) =>
-      file.startsWith(`${LAYOUT}-`) ? [file.slice(LAYOUT.length + 1)] : [],
-    );
+  /** The paths of links by their names, whatever maps their programs use. */
+  links(): Map<string, string> {
+    const paths = new Map<string, string>();
+    for (const file of readdirSync(this.directory)) {
+      const name = LINK.exec(file)?.[1];
+      if (name !== undefined) paths.set(name, join(this.directory, file));
+    }
+    return paths;
   }
 
-  /** Whatever lies there, of any layout. Programs on pinned links are off their devices with it. */
+  link(name: string): string {
+    return this.links().get(name) ?? join(this.directory, name);
+  }
+
+  removeLink(name: string): void {
+    const path = this.links().get(name);
+    if (path !== undefined) unlinkSync(path);
+  }
+
+  /** Whatever lies there. Programs on pinned links are off their devices with it. */
   clear(): void {
     for (const file of readdirSync(this.directory)) unlinkSync(join(this.directory, file));
   }

@@ -8,7 +8,8 @@
  * turns the fast path off, with the reason in the log and the status, and is mended at the next look (fast-path-mending).
  *
  * Maps and links die with the process unless they are pinned (fast-path-pins). Then the next process finds them at work,
- * leaves them alone until its first configuration, writes what differs, and exchanges the programs on their links.
+ * leaves them alone until its first configuration, writes what differs, and exchanges the programs on their links. Maps of
+ * another version go on until then, too: ours are laid beside them, and come to work with our programs.
  *
  * Routes and rules are told by the kernel, REST_MS together; what has no notification is looked at every TICK_MS or CHECK_MS.
  */
@@ -16,12 +17,13 @@ import { UnavailableError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { FastTables, type Way } from '../ebpf/fast-tables.ts';
 import { inboundProgram } from '../ebpf/inbound-program.ts';
-import { numberBytes } from '../ebpf/layout.ts';
+import { FOREVER_NS, numberBytes, settingsBytes } from '../ebpf/layout.ts';
 import { outboundProgram } from '../ebpf/outbound-program.ts';
 import type { ForwardingChange, ForwardingConfig } from '../fib/forwarding-config.ts';
 import type { OuterFirewall } from '../host/outer-firewall.ts';
 import type { OwnAddresses } from '../host/outer-packet.ts';
 import { Bpf, TCX_EGRESS, TCX_INGRESS } from '../io/bpf.ts';
+import { kernelMonotonicNs } from '../io/kernel-clock.ts';
 import { systemCalls } from '../io/libc.ts';
 import { watchReadable } from '../io/readiness.ts';
 import { openRouteLookup } from '../io/route-lookup.ts';
@@ -40,6 +42,11 @@ import { FAST_DIRECTIONS, type FastDirection, type FastPathState } from './fast-
 const TICK_MS = 100;
 const REST_MS = 100;
 const CHECK_MS = 1000;
+/**
+ * An agent that has not looked for so long stands still (a frozen cgroup, SIGSTOP): the programs leave the packets to it then, since
+ * nobody follows their tables. Many looks, so that a busy machine or a large table is not taken for that.
+ */
+const HOLD_NS = 10_000_000_000n;
 /** The kernel tells of links and addresses; in case it was not heard. */
 const SETTLE_MS = 10_000;
 /** Routes of ours say where inner packets go, not how peers are reached. */
@@ -98,8 +105,11 @@ export class FastPath {
   readonly #mending: Mending;
   readonly #firewall: FirewallJudge;
   readonly #devices: HostDevices;
+  readonly #pins: Pins | null;
   /** Before the first configuration, what the process before us has laid stays as it is. */
   #isConfigured = false;
+  /** Its maps are none that we know: its programs go on over them until ours are laid. */
+  readonly #isSuccessor: boolean;
   #said = '';
   #ticks = 0;
   readonly #timer: NodeJS.Timeout;
@@ -110,7 +120,11 @@ export class FastPath {
     this.#options = options;
     this.#devices = new HostDevices(enter);
     const pins = pinsOf(options);
+    this.#pins = pins;
     this.maps = new FastPathMaps(this.#bpf, pins);
+    // What others have left is not to run against the firewall.
+    const isForbidden = firewall.outbound !== null || firewall.inbound !== null;
+    this.#isSuccessor = !this.maps.adopted && !isForbidden && (pins?.links().size ?? 0) > 0;
     const opened: { close(): void }[] = [this.maps];
     try {
       this.#ways = enter(openRouteLookup);
@@ -124,7 +138,7 @@ export class FastPath {
         inbound: this.maps.load(inboundProgram(), TCX_INGRESS),
       };
       this.#hooks = new Hooks(this.#bpf, this.#programs, enter, pins);
-      this.#hooks.hang('outbound', options.device);
+      if (!this.#isSuccessor) this.#start();
     } catch (error) {
       for (const part of opened) part.close();
       throw error;
@@ -135,8 +149,16 @@ export class FastPath {
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     this.#timer.unref();
     this.#watch = watchReadable(this.#routes.fd, () => this.#mended(() => this.#hearRoutes()), REST_MS);
-    // What others have left is not to run against the firewall.
-    if (!this.maps.adopted || firewall.outbound !== null || firewall.inbound !== null) this.#settle();
+    if (isForbidden || (!this.maps.adopted && !this.#isSuccessor)) this.#settle();
+  }
+
+  /** From now on our programs work, over our maps. */
+  #start(): void {
+    if (this.#pins && !this.maps.adopted) {
+      if (!this.#isSuccessor) this.#pins.clear();
+      this.maps.keep(this.#pins);
+    }
+    this.#hooks.hang('outbound', this.#options.device);
   }
 
   replace(config: ForwardingConfig): void {
@@ -144,6 +166,7 @@ export class FastPath {
     this.#tables.replace(config);
     this.#isConfigured = true;
     if (isFirst && this.maps.adopted) this.#tables.sweep();
+    if (isFirst && this.#isSuccessor) this.#mended(() => this.#start());
     this.#settle();
     if (isFirst) this.#hooks.sweepPins();
   }
@@ -194,8 +217,9 @@ export class FastPath {
 
   #writeSettings(): void {
     const { outbound, inbound } = this.state();
-    const on = (obstacle: string | null) => (obstacle === null ? 1 : 0);
-    const settings = numberBytes(this.#options.device.index, on(outbound), on(inbound));
+    const untilNs = this.#options.pin ? FOREVER_NS : kernelMonotonicNs() + HOLD_NS;
+    const on = (obstacle: string | null) => (obstacle === null ? untilNs : 0n);
+    const settings = settingsBytes(this.#options.device.index, on(outbound), on(inbound));
     this.maps.set('settings', numberBytes(0), settings);
   }
 
@@ -302,7 +326,7 @@ function pinsOf(options: FastPathOptions): Pins | null {
   }
   const pins = new Pins(directory);
   // Those of another device of this name have another number.
-  if (!pins.names().includes(pinName('outbound', options.device))) pins.clear();
+  if (!pins.links().has(pinName('outbound', options.device))) pins.clear();
   return pins;
 }
 

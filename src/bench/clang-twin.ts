@@ -82,16 +82,17 @@ export class ClangTwin implements Contender {
     const target = await this.#agents.start(hosts);
     const links = HOSTS.flatMap((host) => {
       const pins = this.#agents.pins(hosts, host);
-      const open = (name: string) => {
-        const descriptor = bpf.pinned(pins.path(name));
-        if (descriptor === undefined) throw new FailedError('ERR_BENCH', `${pins.path(name)} is not pinned`);
+      const open = (path: string) => {
+        const descriptor = bpf.pinned(path);
+        if (descriptor === undefined) throw new FailedError('ERR_BENCH', `${path} is not pinned`);
         return descriptor;
       };
-      const maps = Object.fromEntries(MAP_NAMES.map((name) => [name, open(`map-${name}`)]));
+      const maps = Object.fromEntries(MAP_NAMES.map((name) => [name, open(pins.map(name))]));
       const twinned = (['outbound', 'inbound'] as const).map((direction) => {
         const program = programOf(file, direction);
         const clangs = load(bpf, program.name, link(program, maps), ATTACH_TYPES[direction]);
-        const hung = open(pins.names().find((name) => name.startsWith(`link-${direction}-`)) ?? direction);
+        const name = [...pins.links().keys()].find((link) => link.startsWith(`link-${direction}-`));
+        const hung = open(pins.link(name ?? direction));
         return { host, direction, link: hung, ours: bpf.programOf(hung), clangs };
       });
       for (const descriptor of Object.values(maps)) systemCalls().close(descriptor);

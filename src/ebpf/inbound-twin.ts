@@ -14,6 +14,8 @@ import { headerProblem } from './outbound-twin.ts';
 /** What the maps say, as functions of addresses. */
 export interface InboundTables {
   readonly on: boolean;
+  /** The agent has not said for long that it follows. */
+  readonly frozen: boolean;
   isLocal(address: number): boolean;
   isPeer(address: number): boolean;
   /** Who may send this inner source by the longest prefix; null where nobody, or no single one. */
@@ -37,6 +39,7 @@ export function inboundTwin(frame: Uint8Array, tables: InboundTables): InboundVe
   if (readU16(frame, 12) !== ETHERTYPE_IPV4 || outer.length < HEADER_BYTES) return { path: 'other' };
   if (ipv4Protocol(outer, 0) !== PROTOCOL_IPIP) return { path: 'other' };
   if (!tables.on) return slow('off');
+  if (tables.frozen) return slow('frozen');
   const outerProblem = headerProblem(outer, outer.length);
   if (outerProblem) return slow(outerProblem);
   if (!tables.isLocal(ipv4Destination(outer, 0))) return slow('destination');

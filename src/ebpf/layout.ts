@@ -46,11 +46,16 @@ export const PEER_IN_PACKETS = 2;
 export const PEER_IN_BYTES = 3;
 const PEER_CELLS = 4;
 
-/** Offsets in the one value of `settings`. */
+/**
+ * Offsets in the one value of `settings`: the tunnel device, and until when each direction is on, by the kernel's monotonic
+ * clock in nanoseconds, u64; 0 is off.
+ */
 export const SETTING_DEVICE = 0;
-export const SETTING_OUTBOUND = 4;
-export const SETTING_INBOUND = 8;
-const SETTINGS_BYTES = 12;
+export const SETTING_OUTBOUND = 8;
+export const SETTING_INBOUND = 16;
+const SETTINGS_BYTES = 24;
+/** For what goes on whether or not there is an agent. */
+export const FOREVER_NS = 0xffff_ffff_ffff_ffffn;
 
 /** Offsets in a value of `peers`: the MTU, 0 where nothing may be sent by the fast path, the underlay device, 0 for none, and the outer source. */
 export const PEER_VALUE_MTU = 0;
@@ -86,6 +91,7 @@ export const VALUE_SLOW = 1;
 /** Why packets went on to the slow path: indexes of their cells behind CELL_FIRST_REASON. */
 export const OUTBOUND_REASONS = [
   'off',
+  'frozen',
   'odd',
   'options',
   'fragment',
@@ -98,6 +104,7 @@ export const OUTBOUND_REASONS = [
 ] as const;
 export const INBOUND_REASONS = [
   'off',
+  'frozen',
   'odd',
   'options',
   'fragment',
@@ -132,6 +139,14 @@ export function prefixKey(address: number, length: number): Uint8Array {
 
 export function numberBytes(...values: readonly number[]): Uint8Array {
   return new Uint8Array(Uint32Array.from(values).buffer);
+}
+
+export function settingsBytes(device: number, outboundUntilNs: bigint, inboundUntilNs: bigint): Uint8Array {
+  const view = new DataView(new ArrayBuffer(SETTINGS_BYTES));
+  view.setUint32(SETTING_DEVICE, device, true);
+  view.setBigUint64(SETTING_OUTBOUND, outboundUntilNs, true);
+  view.setBigUint64(SETTING_INBOUND, inboundUntilNs, true);
+  return new Uint8Array(view.buffer);
 }
 
 /** Sums the cells of a per-CPU value. */

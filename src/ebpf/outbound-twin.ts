@@ -17,6 +17,8 @@ import type { OutboundReason } from './layout.ts';
 /** What the maps say, as functions of addresses. */
 export interface OutboundTables {
   readonly on: boolean;
+  /** The agent has not said for long that it follows. */
+  readonly frozen: boolean;
   readonly source: number;
   readonly device: number;
   /** The one peer of the longest prefix; null where there is none, or no single one. */
@@ -36,6 +38,7 @@ const slow = (reason: OutboundReason): OutboundVerdict => ({ path: 'slow', reaso
 /** `id` is what the program draws where the inner packet has no DF. */
 export function outboundTwin(packet: Uint8Array, tables: OutboundTables, id = 0): OutboundVerdict {
   if (!tables.on) return slow('off');
+  if (tables.frozen) return slow('frozen');
   const wrong = headerProblem(packet, packet.length);
   if (wrong) return slow(wrong);
   if (ipv4Ttl(packet, 0) === 0) return slow('odd');

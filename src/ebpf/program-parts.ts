@@ -28,6 +28,8 @@ export const PULL_DATA = [39, 'bpf_skb_pull_data'] as const;
 export const CHANGE_HEAD = [43, 'bpf_skb_change_head'] as const;
 export const ADJUST_ROOM = [50, 'bpf_skb_adjust_room'] as const;
 export const REDIRECT_NEIGHBOUR = [152, 'bpf_redirect_neigh'] as const;
+/** The monotonic clock as of the last tick: some nanoseconds a call, where the exact one may take hundreds. */
+export const COARSE_CLOCK = [160, 'bpf_ktime_get_coarse_ns'] as const;
 
 /** bpf_skb_adjust_room: room behind the link header; the segments keep their size; what is added is IPv4. */
 export const ROOM_BEHIND_LINK_HEADER = 1;
@@ -49,8 +51,9 @@ export const DF_BIT = 0x0040;
 export const KEY = -8;
 
 /**
- * For the whole program: R7 = the direction's totals, R9 = the settings. Leaves where it is switched off. One write lays
- * both keys: the direction, and behind it the 0 of the settings.
+ * For the whole program: R7 = the direction's totals, R9 = the settings. Leaves where it is not on by now: switched off,
+ * or its agent has stood still for so long that nobody follows the tables. One write lays both keys: the direction, and
+ * behind it the 0 of the settings.
  */
 export function prepare(a: Assembler, direction: number, setting: number): void {
   a.store('u64', R10, KEY, direction);
@@ -60,8 +63,9 @@ export function prepare(a: Assembler, direction: number, setting: number): void 
   lookUp(a, 'settings', R10, KEY + 4);
   a.jumpIf(R0, '==', 0, 'go on');
   a.let(R9, '=', R0);
-  a.load('u32', R1, R9, setting);
-  a.jumpIf(R1, '==', 0, 'off');
+  a.call(...COARSE_CLOCK);
+  a.load('u64', R1, R9, setting);
+  a.jumpIf(R0, '>', R1, 'not on');
 }
 
 /** R0 = address of the entry whose key lies at base + key; the caller checks for 0. */
@@ -228,6 +232,8 @@ export function addToCell(a: Assembler, base: Register, cell: number): void {
  * own three instructions: without CAP_PERFMON the verifier forbids an offset that depends on the way to it.
  */
 export function slowExits(a: Assembler, reasons: readonly string[]): void {
+  a.label('not on');
+  a.jumpIf(R1, '!=', 0, 'frozen');
   reasons.forEach((reason, i) => {
     a.label(reason);
     a.let(R1, '=', 1);

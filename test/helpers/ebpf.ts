@@ -3,7 +3,13 @@ import { FastPathMaps } from '../../src/agent/fast-path-maps.ts';
 import { FastTables } from '../../src/ebpf/fast-tables.ts';
 import { inboundProgram } from '../../src/ebpf/inbound-program.ts';
 import type { InboundTables } from '../../src/ebpf/inbound-twin.ts';
-import { CELL_FIRST_REASON, numberBytes, reasonsOf } from '../../src/ebpf/layout.ts';
+import {
+  CELL_FIRST_REASON,
+  FOREVER_NS,
+  numberBytes,
+  reasonsOf,
+  settingsBytes,
+} from '../../src/ebpf/layout.ts';
 import { outboundProgram } from '../../src/ebpf/outbound-program.ts';
 import type { OutboundTables } from '../../src/ebpf/outbound-twin.ts';
 import type { ForwardingConfig } from '../../src/fib/forwarding-config.ts';
@@ -33,7 +39,8 @@ export function loadPrograms(config: ForwardingConfig) {
     source: config.outerSource,
   }));
   tables.replace(config);
-  maps.set('settings', numberBytes(0), numberBytes(TUNNEL_DEVICE, 1, 1));
+  const onUntil = (ns: bigint) => maps.set('settings', numberBytes(0), settingsBytes(TUNNEL_DEVICE, ns, ns));
+  onUntil(FOREVER_NS);
   const outbound = maps.load(outboundProgram(14), TCX_EGRESS);
   const inbound = maps.load(inboundProgram(), TCX_INGRESS);
   const run = (direction: 'outbound' | 'inbound', frame: Uint8Array) => {
@@ -45,6 +52,7 @@ export function loadPrograms(config: ForwardingConfig) {
   };
   return {
     tables,
+    onUntil,
     outbound: (packet: Uint8Array) => run('outbound', framed(packet)),
     inbound: (frame: Uint8Array) => run('inbound', frame),
     close() {
@@ -68,6 +76,7 @@ export function twinTables(config: ForwardingConfig): { outbound: OutboundTables
   return {
     outbound: {
       on: true,
+      frozen: false,
       source: config.outerSource ?? 0,
       device: TUNNEL_DEVICE,
       route: (destination) => single(longest(config.entries, destination)?.nextHops),
@@ -79,6 +88,7 @@ export function twinTables(config: ForwardingConfig): { outbound: OutboundTables
     },
     inbound: {
       on: true,
+      frozen: false,
       isLocal: (address) => (config.localAddresses ?? []).some((own) => own === address),
       isPeer: (address) => config.peers.some((peer) => peer.address === address),
       owner: (innerSource) => {

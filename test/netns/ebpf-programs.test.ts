@@ -5,9 +5,10 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { inboundTwin } from '../../src/ebpf/inbound-twin.ts';
-import { CELL_OUT_BYTES, CELL_PACKETS } from '../../src/ebpf/layout.ts';
+import { CELL_OUT_BYTES, CELL_PACKETS, FOREVER_NS } from '../../src/ebpf/layout.ts';
 import { outboundTwin } from '../../src/ebpf/outbound-twin.ts';
 import type { ForwardingConfig } from '../../src/fib/forwarding-config.ts';
+import { kernelMonotonicNs } from '../../src/io/kernel-clock.ts';
 import { type Ipv4, ipv4 } from '../../src/ip/ipv4.ts';
 import type { UnderlayMtu } from '../../src/ip/mtu.ts';
 import { prefix } from '../../src/ip/prefix.ts';
@@ -207,4 +208,35 @@ test('congestion: every pair of code points comes out as RFC 6040 has it', () =>
         wanted.path === 'fast' ? wanted.frame : 'ecn',
       );
     }
+});
+
+test('an agent that stands still: after its time the programs leave all to the slow path, until it is back', () => {
+  const plain = ipv4Packet(132, [1, 2, 3], {
+    destination: ipv4('192.168.77.1'),
+    source: ipv4('192.168.42.65'),
+  });
+  const outer = ipv4Packet(
+    4,
+    [...ipv4Packet(132, [1, 2, 3], { source: ipv4('192.168.77.1'), destination: ipv4('192.168.42.65') })],
+    { source: PEER, destination: SELF },
+  );
+  const ran = () => [programs.outbound(plain), programs.inbound(framed(outer))];
+  const verdicts = () => ran().map(({ verdict, reason }) => [verdict, reason]);
+  const second = 1_000_000_000n;
+  const fast = [REDIRECTED, undefined];
+  try {
+    programs.onUntil(kernelMonotonicNs() + 60n * second);
+    expect(verdicts()).toEqual([fast, fast]);
+    programs.onUntil(kernelMonotonicNs() - second);
+    expect(verdicts()).toEqual(ran().map(() => [GO_ON, 'frozen']));
+    expect(outboundTwin(plain, { ...TABLES.outbound, frozen: true })).toMatchObject({ reason: 'frozen' });
+    expect(inboundTwin(framed(outer), { ...TABLES.inbound, frozen: true })).toMatchObject({
+      reason: 'frozen',
+    });
+    programs.onUntil(0n);
+    expect(verdicts()).toEqual(ran().map(() => [GO_ON, 'off']));
+  } finally {
+    programs.onUntil(FOREVER_NS);
+  }
+  expect(verdicts()).toEqual([fast, fast]);
 });

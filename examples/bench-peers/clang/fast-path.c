@@ -25,12 +25,13 @@ static long (*pull_data)(struct __sk_buff *, u32) = (void *)39;
 static long (*change_head)(struct __sk_buff *, u32, u64) = (void *)43;
 static long (*adjust_room)(struct __sk_buff *, int, u32, u64) = (void *)50;
 static long (*redirect_neigh)(u32, void *, int, u64) = (void *)152;
+static u64 (*coarse_clock)(void) = (void *)160;
 
 enum { GO_ON = -1, ETHERNET = 14, SLOW = 1, ANY_PEER = 0 };
 enum { PACKETS, IN_BYTES, OUT_BYTES, SUPERPACKETS, FIRST_REASON };
-enum { OFF, ODD, OPTIONS, FRAGMENT, NESTED };
-enum { OUT_ROUTE = 5, OUT_PEER, OUT_TOO_BIG, OUT_UNDERLAY, OUT_REFUSED };
-enum { IN_DESTINATION = 5, IN_PEER, IN_SOURCE, IN_ECN, IN_REFUSED };
+enum { OFF, FROZEN, ODD, OPTIONS, FRAGMENT, NESTED };
+enum { OUT_ROUTE = 6, OUT_PEER, OUT_TOO_BIG, OUT_UNDERLAY, OUT_REFUSED };
+enum { IN_DESTINATION = 6, IN_PEER, IN_SOURCE, IN_ECN, IN_REFUSED };
 
 struct ip {
   u8 version, tos;
@@ -40,7 +41,8 @@ struct ip {
   u32 source, destination;
 };
 struct setting {
-  u32 device, outbound, inbound;
+  u32 device, unused;
+  u64 outbound, inbound;
 };
 struct peer {
   u32 mtu, device, source;
@@ -106,7 +108,8 @@ SECTION("outbound") int encapsulate(struct __sk_buff *skb) {
   if (!total) return GO_ON;
   struct setting *setting = map_lookup(&settings, &key);
   if (!setting) return GO_ON;
-  if (!setting->outbound) return slow(total, OFF);
+  u64 until = setting->outbound;
+  if (coarse_clock() > until) return slow(total, until ? FROZEN : OFF);
 
   if (skb->protocol != 8) return slow(total, ODD);
   const struct ip *inner = readable(skb, 20);
@@ -178,7 +181,8 @@ SECTION("inbound") int decapsulate(struct __sk_buff *skb) {
   key = 0;
   struct setting *setting = map_lookup(&settings, &key);
   if (!setting) return GO_ON;
-  if (!setting->inbound) return slow(total, OFF);
+  u64 until = setting->inbound;
+  if (coarse_clock() > until) return slow(total, until ? FROZEN : OFF);
 
   packet = readable(skb, ETHERNET + 20);
   if (!packet) return slow(total, ODD);
