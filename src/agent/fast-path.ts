@@ -27,7 +27,7 @@ import { kernelMonotonicNs } from '../io/kernel-clock.ts';
 import { systemCalls } from '../io/libc.ts';
 import { watchReadable } from '../io/readiness.ts';
 import { openRouteLookup } from '../io/route-lookup.ts';
-import { openRouteSocket, type RouteSocket } from '../io/route-socket.ts';
+import { openRoutingSocket, type RouteSocket } from '../io/route-socket.ts';
 import { type Ipv4, ipv4 } from '../ip/ipv4.ts';
 import { decodeNetlink, type NetlinkMessage } from '../wire/rtnetlink.ts';
 import { HostDevices } from './fast-path-devices.ts';
@@ -129,7 +129,7 @@ export class FastPath {
     try {
       this.#ways = enter(openRouteLookup);
       opened.push(this.#ways);
-      this.#routes = enter(openRouteSocket);
+      this.#routes = enter(openRoutingSocket);
       opened.push(this.#routes);
       this.#firewall = new FirewallJudge(options, firewall, own, () => this.#settle());
       opened.push(this.#firewall);

@@ -13,6 +13,7 @@ const RTMGRP_LINK = 0x1;
 const RTMGRP_NEIGH = 0x4;
 const RTMGRP_IPV4_IFADDR = 0x10;
 const RTMGRP_IPV4_ROUTE = 0x40;
+const RTMGRP_IPV4_RULE = 0x80;
 const NETLINK_NETFILTER = 12;
 /** Bit of the group that hears of nftables (7). */
 const NFNLGRP_NFTABLES_BIT = 0x40;
@@ -33,7 +34,13 @@ export function openRouteSocket(): RouteSocket {
   return openEventSocket(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE);
 }
 
-/** The same, and neighbours. */
+/** The same, and rules of policy routing. */
+export function openRoutingSocket(): RouteSocket {
+  const groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE;
+  return openEventSocket(NETLINK_ROUTE, groups);
+}
+
+/** Links, addresses, routes and neighbours. */
 export function openNeighbourSocket(): RouteSocket {
   const groups = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE;
   return openEventSocket(NETLINK_ROUTE, groups);

@@ -48,6 +48,7 @@ interface Underlay {
   /** The same on the router. */
   readonly router?: { readonly put: readonly string[]; readonly take: readonly string[] };
   readonly xdp?: true;
+  readonly ipv6?: true;
 }
 
 const UNDERLAYS: readonly Underlay[] = [
@@ -63,6 +64,13 @@ const UNDERLAYS: readonly Underlay[] = [
     take: gone('mac0'),
   },
   { what: 'a veth with an XDP program', put: [], take: [], xdp: true },
+  {
+    what: 'a router that has an IPv6 address only',
+    put: ['route replace default via inet6 fe80::1 dev eth0'],
+    take: [DEFAULT],
+    router: { put: ['addr add fe80::1/64 dev to-a nodad'], take: ['addr del fe80::1/64 dev to-a'] },
+    ipv6: true,
+  },
   {
     what: 'a VLAN',
     kind: 'vlan',
@@ -118,10 +126,17 @@ const carriedFrom = (host: Host, to: string) =>
     return after.every((count, i) => count > before[i]!) || undefined;
   });
 
-for (const { what, kind, put, take, router, xdp } of UNDERLAYS) {
+/** Where nothing else is said, these hosts have none. */
+function letIpv6(): void {
+  hosts.run('a', 'sysctl', '-qw', 'net.ipv6.conf.eth0.disable_ipv6=0');
+  hosts.run('r', 'sysctl', '-qw', 'net.ipv6.conf.to-a.disable_ipv6=0');
+}
+
+for (const { what, kind, put, take, router, xdp, ipv6 } of UNDERLAYS) {
   test.skipIf(kind !== undefined && !has(kind))(`${what}: all of it by the fast path`, async () => {
-    hosts.ip('a', ...put);
+    if (ipv6) letIpv6();
     if (router) hosts.ip('r', ...router.put);
+    hosts.ip('a', ...put);
     const takeOff = xdp && hangXdp(hosts.namespace('a'), 'eth0');
     try {
       await carriedFrom('a', inner('b'));

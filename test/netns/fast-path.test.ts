@@ -1,6 +1,6 @@
 /** The fast path on real packets: two nodes behind a router, with the programs on both, on one, and taken away. */
 import { execFileSync } from 'node:child_process';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { startFastPath } from '../../src/agent/fast-path.ts';
 import { type FastDataPlane, withFastPath } from '../../src/agent/fast-path-plane.ts';
 import { poll, systemClock } from '../../src/base/clock.ts';
@@ -281,19 +281,25 @@ test('the underlay goes down and comes back, and the router behind it changes', 
   expect(a.fastPath()).toEqual(RUNS);
 });
 
-test("a way to the peer by a device without Ethernet is the slow path's", async () => {
-  const a = await quicken('a');
+test.each([
+  ['route', ['route', 'add', `${NODE_B}/32`, 'dev', 'l3']],
+  ['rule', ['rule', 'add', 'to', `${NODE_B}/32`, 'lookup', '77']],
+] as const)("a way to the peer by a device without Ethernet is the slow path's: by a %s", async (kind, words) => {
   ip('-n', nodes.a, 'tuntap', 'add', 'dev', 'l3', 'mode', 'tun');
+  ip('-n', nodes.a, 'link', 'set', 'l3', 'up');
+  ip('-n', nodes.a, 'route', 'add', `${NODE_B}/32`, 'dev', 'l3', 'table', '77');
+  const a = await quicken('a');
   try {
-    ip('-n', nodes.a, 'link', 'set', 'l3', 'up');
-    ip('-n', nodes.a, 'route', 'add', `${NODE_B}/32`, 'dev', 'l3');
+    expect(ping('-c', '1')).toContain('1 received');
+    ip('-n', nodes.a, ...words);
     const isSlow = () => {
-      // Nobody reads that device: there is no answer as soon as the route is followed.
+      // Nobody reads that device: there is no answer as soon as it is followed.
       nodes.run(nodes.a, 'sh', '-c', `ping -q -c 1 -w 1 -I ${WORKLOAD_A} ${WORKLOAD_B} || true`);
       return a.counters().outbound_note_slow_underlay_packets! > 0;
     };
     expect(await until(isSlow)).toBe(true);
   } finally {
+    if (kind === 'rule') ip('-n', nodes.a, ...words.map((word) => (word === 'add' ? 'del' : word)));
     ip('-n', nodes.a, 'link', 'del', 'l3');
   }
   const before = carried('a', 'outbound');
@@ -352,6 +358,26 @@ test('maps emptied behind our back: it is said, all goes by the slow path, and t
   }
 });
 
+test('an agent that stands still: the slow path goes on until the agent is back', async () => {
+  const a = await quicken('a');
+  expect(ping('-c', '2')).toContain('2 received');
+  // Its clock, that is; from here it looks the same to the programs as if it wrote nothing any more.
+  const clock = vi
+    .spyOn(process.hrtime, 'bigint')
+    .mockReturnValue(process.hrtime.bigint() - 20n * 1_000_000_000n);
+  const frozen = () => ['outbound', 'inbound'].map((way) => a.counters()[`${way}_note_slow_frozen_packets`]!);
+  try {
+    expect(await until(() => ping('-c', '1') !== '' && frozen().every((count) => count > 0))).toBe(true);
+    const before = [carried('a', 'outbound'), carried('a', 'inbound')];
+    expect(ping('-c', '5')).toContain('5 received');
+    expect([carried('a', 'outbound'), carried('a', 'inbound')]).toEqual(before);
+  } finally {
+    clock.mockRestore();
+  }
+  const before = carried('a', 'outbound');
+  expect(await until(() => ping('-c', '1') !== '' && carried('a', 'outbound') > before)).toBe(true);
+});
+
 test('20,000 prefixes are laid at once, and one change costs one change', async () => {
   const a = await quicken('a');
   const entries = Array.from({ length: 20_000 }, (_, i) => ({
@@ -368,8 +394,8 @@ test('20,000 prefixes are laid at once, and one change costs one change', async 
     await a.change({ revision: 3 + i, operations: [{ op: 'delete-entry', prefix: entries[i]!.prefix }] });
     changes.push(performance.now() - began);
   }
-  // Twenty times what it may take, as the machine is shared. A change that cost as much as the table would take
+  // Five times what it may take, as the machine is shared. A change that cost as much as the table would take
   // hundreds of times as long as the quickest does, whoever else is running.
-  expect(laid - begin).toBeLessThan(20_000);
+  expect(laid - begin).toBeLessThan(5_000);
   expect(Math.min(...changes)).toBeLessThan((laid - begin) / 20);
 });
