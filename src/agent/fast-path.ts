@@ -11,13 +11,14 @@
  * leaves them alone until its first configuration, writes what differs, and exchanges the programs on their links. Maps of
  * another version go on until then, too: ours are laid beside them, and come to work with our programs.
  *
- * Routes and rules are told by the kernel, REST_MS together; what has no notification is looked at every TICK_MS or CHECK_MS.
+ * Routes and rules are told by the kernel, REST_MS together; what has no notification is looked at every TICK_MS or CHECK_MS, and
+ * where no packet comes only every CHECK_MS: each time wakes a processor.
  */
 import { UnavailableError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { FastTables, type Way } from '../ebpf/fast-tables.ts';
 import { inboundProgram } from '../ebpf/inbound-program.ts';
-import { FOREVER_NS, numberBytes, settingsBytes } from '../ebpf/layout.ts';
+import { CELL_PACKETS, FOREVER_NS, numberBytes, settingsBytes } from '../ebpf/layout.ts';
 import { outboundProgram } from '../ebpf/outbound-program.ts';
 import type { ForwardingChange, ForwardingConfig } from '../fib/forwarding-config.ts';
 import type { OuterFirewall } from '../host/outer-firewall.ts';
@@ -111,8 +112,12 @@ export class FastPath {
   /** Its maps are none that we know: its programs go on over them until ours are laid. */
   readonly #isSuccessor: boolean;
   #said = '';
-  #ticks = 0;
-  readonly #timer: NodeJS.Timeout;
+  #checkedMs = 0;
+  #settledMs = 0;
+  #carried = '';
+  /** Whether the programs carried nothing between the last two looks. */
+  #isAtRest = false;
+  #timer: NodeJS.Timeout | undefined;
   readonly #watch: { stop(): Promise<void> };
 
   constructor(options: FastPathOptions, firewall: OuterFirewall, own: OwnAddresses) {
@@ -146,8 +151,7 @@ export class FastPath {
     this.#mending = new Mending(this.maps);
     this.#tables = new FastTables(this.#mending.writer, (peer, source) => this.#wayTo(peer, source));
     this.#pathMtus = new PathMtuFollower(options, (address, mtu) => this.#tables.setPathMtu(address, mtu));
-    this.#timer = setInterval(() => this.#tick(), TICK_MS);
-    this.#timer.unref();
+    this.#waitForTick();
     this.#watch = watchReadable(this.#routes.fd, () => this.#mended(() => this.#hearRoutes()), REST_MS);
     if (isForbidden || (!this.maps.adopted && !this.#isSuccessor)) this.#settle();
   }
@@ -185,7 +189,7 @@ export class FastPath {
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
     this.#hooks.close();
     for (const program of Object.values(this.#programs)) systemCalls().close(program);
     for (const part of [this.#firewall, this.#ways, this.maps]) part.close();
@@ -265,13 +269,21 @@ export class FastPath {
     return this.#devices.ethernet(way.device) ? way : { ...way, device: 0 };
   }
 
+  #waitForTick(): void {
+    this.#timer = setTimeout(() => this.#tick(), this.#isAtRest ? CHECK_MS : TICK_MS);
+    this.#timer.unref();
+  }
+
   #tick(): void {
-    this.#ticks++;
+    const nowMs = performance.now();
     this.#mended(() => {
-      this.#firewall.tick(performance.now());
-      this.#pathMtus.tick(performance.now());
-      if (this.#ticks % (CHECK_MS / TICK_MS) === 0) this.#check();
+      this.#firewall.tick(nowMs);
+      this.#pathMtus.tick(nowMs);
+      if (nowMs - this.#checkedMs < CHECK_MS - TICK_MS / 2) return;
+      this.#checkedMs = nowMs;
+      this.#check(nowMs);
     });
+    this.#waitForTick();
   }
 
   #hearRoutes(): void {
@@ -292,10 +304,13 @@ export class FastPath {
   }
 
   /** What others may have done: programs taken off, devices gone, maps emptied. Said now, mended at the next look. */
-  #check(): void {
+  #check(nowMs: number): void {
     if (!this.#isConfigured) return;
-    let isDue = this.#ticks % (SETTLE_MS / TICK_MS) === 0;
-    if (this.#mending.begin(performance.now())) {
+    const carried = FAST_DIRECTIONS.map((direction) => this.maps.totals(direction)[CELL_PACKETS]).join();
+    this.#isAtRest = carried === this.#carried;
+    this.#carried = carried;
+    let isDue = nowMs - this.#settledMs >= SETTLE_MS;
+    if (this.#mending.begin(nowMs)) {
       this.#hooks.hang('outbound', this.#options.device);
       this.#tables.layAgain();
       isDue = true;
@@ -309,8 +324,10 @@ export class FastPath {
       this.#mending.note(`its map ${map} was emptied`);
       isDue = true;
     }
-    if (isDue) this.#settle();
-    else {
+    if (isDue) {
+      this.#settledMs = nowMs;
+      this.#settle();
+    } else {
       this.#writeSettings();
       this.#say();
     }

@@ -10,16 +10,17 @@ import { eventually, type NodeName, SmallCloud } from '../helpers/small-cloud.ts
 const SECONDS = Number(process.env.TORTIE_TEST_IDLE_SECONDS ?? 2);
 const LONG = SECONDS >= 20;
 /** The least of several windows counts: what has just started has things to finish, and others use the machine. */
-const WINDOWS = LONG ? 2 : 5;
+const WINDOWS = LONG ? 4 : 5;
 /** The datastore's guard, the wait for the kernel's messages, and the garbage collector. */
 const MAIN_WAKE_UPS_PER_SECOND = 8;
 const CORE_SHARE = 0.005;
 /** USER_HZ, of /proc/PID/stat. */
 const TICKS_PER_SECOND = 100;
 
-const WAYS: Readonly<Record<'node1' | 'node2', readonly string[]>> = {
+const WAYS: Readonly<Record<NodeName, readonly string[]>> = {
   node1: [],
   node2: ['--sender', 'auto'],
+  node3: ['--fast-path', 'ebpf'],
 };
 const cloud = new SmallCloud();
 const pid: Partial<Record<NodeName, number>> = {};
