@@ -80,7 +80,7 @@ test('a planned restart of one end loses no packet, nor does the time between', 
   expect(status.fastPath).toEqual({ outbound: null, inbound: null });
   expect(hosts.ping('a', inner('b'), '-c', '20')).toContain('20 received');
   const { sent, lost } = await ping.end();
-  expect(sent).toBeGreaterThan(500);
+  expect(sent).toBeGreaterThan(200);
   expect(lost).toEqual([]);
   expect(check()).not.toContain('pins:');
   expect(await hosts.gaps()).toEqual({});
@@ -102,7 +102,7 @@ test('killed, and another version started whose maps are others: its programs go
   a = await hosts.serve('a', ...flags('a'));
   const { counters } = await hosts.until('a', 'its route is in force', (s) => s.entries === 1);
   const { sent, lost } = await ping.end();
-  expect(sent).toBeGreaterThan(500);
+  expect(sent).toBeGreaterThan(200);
   expect(lost).toEqual([]);
   expect(hosts.ping('a', inner('b'), '-c', '20')).toContain('20 received');
   const after = (await hosts.status('a'))!;
