@@ -9,7 +9,7 @@ export default defineConfig({
   input: { 'cli/main': 'src/cli/main.ts', 'agent/data-plane-worker': 'src/agent/data-plane-worker.ts' },
   platform: 'node',
   // Native parts, files and threads that these packages look for beside themselves; and what only agents use.
-  external: ['koffi', 'etcd3', 'pino', 'pino-pretty', 'prom-client', /^@grpc\//],
+  external: ['koffi', 'etcd3', 'pino-pretty', 'prom-client', /^@grpc\//],
   output: {
     dir: 'dist',
     entryFileNames: '[name].js',

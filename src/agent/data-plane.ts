@@ -106,15 +106,21 @@ interface RunningThread extends PacketThread {
   readonly exited: Promise<void>;
 }
 
-/** By peer: the sums of packets, bytes, drops and the extra row. */
-function peerRows(all: readonly Counters[]): ReadonlyMap<number, readonly number[]> {
-  const rows = new Map<number, number[]>();
+type PeerRow = ReturnType<Counters['peers']>[number];
+
+/** By peer: address, and the sums of packets, bytes, drops and the extra row. */
+function peerRows(all: readonly Counters[]): ReadonlyMap<number, PeerRow> {
+  const rows = new Map<number, PeerRow>();
   for (const counters of all)
-    for (const [address, ...cells] of counters.peers()) {
-      const known = rows.get(address);
-      rows.set(address, known ? known.map((sum, i) => sum + cells[i]!) : cells);
+    for (const row of counters.peers()) {
+      const known = rows.get(row[0]);
+      rows.set(row[0], known ? sumOf(known, row) : row);
     }
   return rows;
+}
+
+function sumOf(a: PeerRow, b: PeerRow): PeerRow {
+  return [a[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4]];
 }
 
 class ThreadedDataPlane implements DataPlane {
@@ -211,14 +217,14 @@ class ThreadedDataPlane implements DataPlane {
       const into = inbound.get(address);
       return {
         address: ipv4FromNumber(address),
-        outboundPackets: out?.[0] ?? 0,
-        outboundBytes: out?.[1] ?? 0,
-        outboundDrops: out?.[2] ?? 0,
-        inboundPackets: into?.[0] ?? 0,
-        inboundBytes: into?.[1] ?? 0,
-        inboundDrops: into?.[2] ?? 0,
-        inboundSpoofed: into?.[3] ?? 0,
-        pathMtu: out?.[3] || null,
+        outboundPackets: out?.[1] ?? 0,
+        outboundBytes: out?.[2] ?? 0,
+        outboundDrops: out?.[3] ?? 0,
+        inboundPackets: into?.[1] ?? 0,
+        inboundBytes: into?.[2] ?? 0,
+        inboundDrops: into?.[3] ?? 0,
+        inboundSpoofed: into?.[4] ?? 0,
+        pathMtu: out?.[4] || null,
       };
     });
   }

@@ -20,19 +20,15 @@ import type { Ipv4 } from '../ip/ipv4.ts';
 import type { DataPlane, PeerCounters } from './data-plane.ts';
 import { type FastPath, startFastPath } from './fast-path.ts';
 import type { FirewallQuestion } from './fast-path-firewall.ts';
+import { type FastDataPlane, withFastPathOff, withoutFastPath } from './fast-path-off.ts';
 import { pinDirectory, pinRoot, removePins } from './fast-path-pins.ts';
 import {
   FAST_DIRECTIONS,
-  FAST_PATH_OFF,
   type FastDirection,
   type FastPathMode,
   type FastPathState,
 } from './fast-path-state.ts';
 import { SENDER_STARTING, type SenderState } from './sender-state.ts';
-
-export interface FastDataPlane extends DataPlane {
-  fastPath(): FastPathState;
-}
 
 /**
  * Tries to put the fast path before `plane`. Where it cannot run, `auto` leaves the plane as it is and says why in
@@ -58,10 +54,7 @@ export async function withFastPath(
     networkNamespace === undefined ? fn() : inNetworkNamespace(networkNamespace, fn);
   const root = options.pinRoot ?? pinRoot(process.env);
   const unpin = () => removePins(enter(() => pinDirectory(root, plane.device.name)));
-  if (mode === 'off') {
-    unpin();
-    return withoutFastPath(plane, FAST_PATH_OFF);
-  }
+  if (mode === 'off') return enter(() => withFastPathOff(plane, root));
   try {
     if (options.transport === 'udp')
       throw new UnavailableError('ERR_EBPF', 'the fast path carries protocol 4 only, not the udp transport', {
@@ -97,24 +90,6 @@ export async function withFastPath(
     logger.info({}, `the slow path carries all: ${why}`);
     return withoutFastPath(plane, { outbound: why, inbound: why });
   }
-}
-
-function withoutFastPath(plane: DataPlane, state: FastPathState): FastDataPlane {
-  return {
-    device: plane.device,
-    get revision() {
-      return plane.revision;
-    },
-    replace: (config) => plane.replace(config),
-    change: (change) => plane.change(change),
-    counters: () => plane.counters(),
-    icmpErrors: () => plane.icmpErrors(),
-    peers: () => plane.peers(),
-    sender: () => plane.sender?.() ?? SENDER_STARTING,
-    queues: () => plane.queues?.() ?? [],
-    stop: () => plane.stop(),
-    fastPath: () => state,
-  };
 }
 
 class CombinedDataPlane implements FastDataPlane {

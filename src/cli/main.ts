@@ -151,6 +151,8 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   if (!Object.hasOwn(COMMANDS, name))
     throw new UsageError(`Unknown command: "${name}"`, { hint: "See 'tortie --help'." });
+  if ((name === 'node' || name === 'tunnel') && rest[0] === 'run')
+    (await import('./agent-capabilities.ts')).keepAgentCapabilitiesEarly(rest.slice(1));
   const module = await COMMANDS[name]!.load();
   return module.run(rest);
 }

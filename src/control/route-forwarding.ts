@@ -162,10 +162,11 @@ export class RouteForwarding {
 
   /** Links that peers of our device are reached by. */
   underlayLinks(): readonly KernelLink[] {
+    // Thousands of peers are reached by a few routes.
+    const routes = new Set<KernelRoute | undefined>();
+    for (const [address, { through }] of this.#uses) if (through > 0) routes.add(this.#routeTo(address));
     const indexes = new Set<number>();
-    for (const [address, { through }] of this.#uses)
-      if (through > 0)
-        for (const hop of this.#routeTo(address)?.nextHops ?? []) indexes.add(hop.interfaceIndex);
+    for (const route of routes) for (const hop of route?.nextHops ?? []) indexes.add(hop.interfaceIndex);
     return [...indexes].flatMap((index) => this.#links.get(index) ?? []);
   }
 

@@ -1,5 +1,6 @@
 /** The fast path put before a node's data plane, in the node's namespace. */
-import { type FastDataPlane, withFastPath } from '../../src/agent/fast-path-plane.ts';
+import type { FastDataPlane } from '../../src/agent/fast-path-off.ts';
+import { withFastPath } from '../../src/agent/fast-path-plane.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { ForwardingConfig } from '../../src/fib/forwarding-config.ts';
 import { readOuterObstacles } from '../../src/host/outer-obstacles.ts';

@@ -2,7 +2,8 @@
 import { execFileSync } from 'node:child_process';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { startFastPath } from '../../src/agent/fast-path.ts';
-import { type FastDataPlane, withFastPath } from '../../src/agent/fast-path-plane.ts';
+import type { FastDataPlane } from '../../src/agent/fast-path-off.ts';
+import { withFastPath } from '../../src/agent/fast-path-plane.ts';
 import { poll, systemClock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { addressBytes, CELL_PACKETS } from '../../src/ebpf/layout.ts';

@@ -1,9 +1,10 @@
 /** `tortie node run`: the composition root of a node's agent as a process. */
+import { withFastPathOff } from '../../agent/fast-path-off.ts';
 import { pinDirectory, removePins, requirePinRoot } from '../../agent/fast-path-pins.ts';
 import { type NodeRunFlags, parseAgentOptions } from '../../agent/options.ts';
 import { systemClock } from '../../base/clock.ts';
 import { systemRandom } from '../../base/random.ts';
-import { CAPABILITY, keepOnlyCapabilities } from '../../io/capabilities.ts';
+import { keepAgentCapabilities } from '../agent-capabilities.ts';
 
 interface NodeRunOptions extends NodeRunFlags {
   readonly datastore?: string;
@@ -17,8 +18,7 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
   if (flags.cleanup) return cleanUpHost(options);
   if (options.fastPath.pin) requirePinRoot(options.fastPath.pinRoot);
   // Before anything is opened: this process is replaced by one that may do no more than it needs.
-  const fastPath = options.fastPath.mode === 'off' ? [] : [CAPABILITY.BPF];
-  keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW, ...fastPath]);
+  keepAgentCapabilities(options.fastPath.mode !== 'off');
   // Loaded now, so that it is loaded once; the packet threads warm up meanwhile, for the first data plane.
   const { newPacketThreads } = await import('../../agent/packet-threads.ts');
   const warm = [newPacketThreads(options.transport, options.queues)];
@@ -50,6 +50,7 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
             logger,
           },
         );
+        if (options.fastPath.mode === 'off') return withFastPathOff(plane, options.fastPath.pinRoot);
         const { withFastPath } = await import('../../agent/fast-path-plane.ts');
         return withFastPath(plane, { ...options.fastPath, transport, logger });
       },

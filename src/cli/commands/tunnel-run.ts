@@ -1,4 +1,5 @@
 /** `tortie tunnel run`: the composition root of a device without a datastore. */
+import { withFastPathOff } from '../../agent/fast-path-off.ts';
 import { pinDirectory, removePins, requirePinRoot } from '../../agent/fast-path-pins.ts';
 import { removeGuards } from '../../agent/route-guard.ts';
 import { requireUnserved } from '../../agent/tunnel-lock.ts';
@@ -9,8 +10,8 @@ import {
   tunnelGuardFile,
 } from '../../agent/tunnel-options.ts';
 import { systemClock } from '../../base/clock.ts';
-import { CAPABILITY, keepOnlyCapabilities } from '../../io/capabilities.ts';
 import { notifyServiceManager } from '../../io/service-notify.ts';
+import { keepAgentCapabilities } from '../agent-capabilities.ts';
 
 interface Flags extends TunnelRunFlags {
   readonly logLevel: string;
@@ -23,16 +24,15 @@ export async function tunnelRun(flags: Flags): Promise<number> {
   if (flags.cleanup) return cleanUp(options);
   if (pin) requirePinRoot(pinRoot);
   // Before anything is opened: this process is replaced by one that may do no more than it needs.
-  const fastPath = options.fastPath.mode === 'off' ? [] : [CAPABILITY.BPF];
-  keepOnlyCapabilities([CAPABILITY.NET_ADMIN, CAPABILITY.NET_RAW, ...fastPath]);
+  keepAgentCapabilities(options.fastPath.mode !== 'off');
   // Loaded now, so that it is loaded once; the packet threads warm up meanwhile, for the first data plane.
   const { newPacketThreads } = await import('../../agent/packet-threads.ts');
   const warm = [newPacketThreads(options.transport, options.queues)];
   const { createLogger } = await import('../../agent/log.ts');
   const { startDataPlane } = await import('../../agent/data-plane.ts');
   // A verifier's complaint shall name the line of TypeScript, which a bundle's own lines are not.
-  if (options.fastPath.mode !== 'off') process.setSourceMapsEnabled(true);
-  const { withFastPath } = await import('../../agent/fast-path-plane.ts');
+  const usesFastPath = options.fastPath.mode !== 'off';
+  if (usesFastPath) process.setSourceMapsEnabled(true);
   const { withFrames } = await import('../../agent/frame-ways.ts');
   const { runTunnel } = await import('../../agent/tunnel.ts');
   const logger = createLogger(flags.logLevel, { tunnel: options.device });
@@ -46,13 +46,12 @@ export async function tunnelRun(flags: Flags): Promise<number> {
       transport,
       logger,
     });
-  const startFastDataPlane: typeof startDataPlane = async (parts) =>
-    withFastPath(await startFramedDataPlane(parts), {
-      ...options.fastPath,
-      local: options.local,
-      transport: options.transport,
-      logger,
-    });
+  const startFastDataPlane: typeof startDataPlane = async (parts) => {
+    const plane = await startFramedDataPlane(parts);
+    if (!usesFastPath) return withFastPathOff(plane, pinRoot);
+    const { withFastPath } = await import('../../agent/fast-path-plane.ts');
+    return withFastPath(plane, { ...options.fastPath, local: options.local, transport, logger });
+  };
   const ready = () => void notifyServiceManager('READY=1', process.env);
   await runTunnel(
     options,
