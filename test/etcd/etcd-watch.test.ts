@@ -146,7 +146,7 @@ test('every member restarted, one after another, while others write', async () =
   await writer.stop();
   // The watch was at one of them.
   expect(recorder.states).toContainEqual(expect.stringMatching(/^disconnected: ./));
-  expect(recorder.states.at(-1)).toBe('connected');
+  await recorder.untilState((states) => states.at(-1) === 'connected');
   await expectNothingMissed();
   expectEveryRevision();
 });
@@ -199,7 +199,7 @@ test('a partition, and a compaction meanwhile', { timeout: PARTITION_MS + 120_00
   expect(recorder.states.some((state) => state.startsWith('disconnected'))).toBe(true);
   for (let index = 0; index < cluster.size; index += 1) cluster.heal(index);
   await expectNothingMissed();
-  expect(recorder.states.at(-1)).toBe('connected');
+  await recorder.untilState((states) => states.at(-1) === 'connected');
   const before = recorder.events.length;
   await writer.write(`${PREFIX}after`);
   await recorder.until((events) => events.length > before, 5_000);

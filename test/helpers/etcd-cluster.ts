@@ -3,6 +3,7 @@
  * openssl) or in plain, each behind a relay of ours that can be cut as a network can.
  */
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -143,17 +144,28 @@ class Relay {
   }
 }
 
+/**
+ * Ports for programs that must be told theirs, and come back to them when they are restarted: below those that the kernel
+ * gives to whoever asks for any, which a relay or an outgoing connection might get in between.
+ */
 async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
+  const ports = new Set<number>();
+  while (ports.size < count) {
+    const port = PORTS_FROM + randomInt(PORTS);
+    if (!ports.has(port) && (await isFree(port))) ports.add(port);
+  }
+  return [...ports];
+}
+
+const PORTS_FROM = 15_000;
+const PORTS = 15_000;
+
+function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }
 
 interface Member {
@@ -301,12 +313,16 @@ export class EtcdCluster {
     await this.run('compaction', String(status.header.revision));
   }
 
-  /** Index of the member that leads. */
+  /** Index of the member that leads, once there is one. */
   async leader(): Promise<number> {
-    const rows: { Endpoint: string; Status: { leader: number; header: { member_id: number } } }[] =
-      JSON.parse(await this.run('endpoint', 'status', '-w', 'json'));
-    const leading = rows.find(({ Status }) => Status.leader === Status.header.member_id);
-    return this.#members.findIndex((m) => leading?.Endpoint.endsWith(`:${m.clientPort}`));
+    const found = await poll(systemClock, START_DEADLINE_MS, 100, async () => {
+      const rows: { Endpoint: string; Status: { leader: number; header: { member_id: number } } }[] =
+        JSON.parse(await this.run('endpoint', 'status', '-w', 'json'));
+      const leading = rows.find(({ Status }) => Status.leader === Status.header.member_id);
+      return leading && this.#members.findIndex((m) => leading.Endpoint.endsWith(`:${m.clientPort}`));
+    });
+    if (found === undefined) throw new Error('no member of etcd leads');
+    return found;
   }
 
   /** Resolves once a majority answers. */

@@ -13,7 +13,9 @@ import { join } from 'node:path';
 import { askUnix } from '../../src/agent/http.ts';
 import type { TunnelStatus } from '../../src/agent/status.ts';
 import { tunnelSocketPath } from '../../src/agent/tunnel-options.ts';
+import { poll, systemClock } from '../../src/base/clock.ts';
 import { conservationGap } from '../../src/dataplane/counters.ts';
+import { untilQueued } from './links.ts';
 import { pingAtOnce } from './ping.ts';
 import { eventually, MAIN } from './small-cloud.ts';
 
@@ -147,7 +149,10 @@ export class TunnelHosts {
   }
 
   async #running(host: Host, started: TunnelProcess): Promise<TunnelProcess> {
-    await this.until(host, `runs: ${started.log()}`, (status) => status.state === 'running');
+    await this.until(host, 'runs', (status) => status.state === 'running').catch((error: Error) => {
+      throw new Error(`${error.message}; it said: ${started.log()}`);
+    });
+    await untilQueued(this.namespace(host), 'tunl0');
     return started;
   }
 
@@ -159,8 +164,17 @@ export class TunnelHosts {
     this.ip(host, `addr replace ${inner(host)}/32 dev tunl0`, 'link set tunl0 up', ...routes);
   }
 
-  /** Packets in = packets out + drops, on those that run. */
+  /** Packets in = packets out + drops, on those that run, once the last batch is through: counters settle then. */
   async gaps(): Promise<Record<string, number>> {
+    let gaps = await this.#gapsNow();
+    await poll(systemClock, 10_000, 10, async () => {
+      gaps = await this.#gapsNow();
+      return Object.keys(gaps).length === 0 || undefined;
+    });
+    return gaps;
+  }
+
+  async #gapsNow(): Promise<Record<string, number>> {
     const gaps: Record<string, number> = {};
     for (const host of HOSTS) {
       const status = await this.status(host);

@@ -17,6 +17,7 @@ import { namedNetworkNamespace } from '../../src/io/netns.ts';
 import { ipv4 } from '../../src/ip/ipv4.ts';
 import { OVERHEAD_BYTES, type UnderlayMtu } from '../../src/ip/mtu.ts';
 import { prefix } from '../../src/ip/prefix.ts';
+import { untilQueued } from './links.ts';
 
 export const NODE_A = '10.0.1.11';
 export const NODE_B = '10.0.2.11';
@@ -130,6 +131,7 @@ export async function makeTwoNodes(tag: string, options: TwoNodesOptions = {}): 
   device(b, WORKLOAD_B, '192.168.1.0/26', overlay);
   await planes.a.replace(configOf('a', {}, speech));
   await planes.b.replace(configOf('b', {}, speech));
+  for (const namespace of [a, b]) await untilQueued(namespace, 'eth0', 'tunl0');
   return {
     a,
     b,
@@ -139,6 +141,7 @@ export async function makeTwoNodes(tag: string, options: TwoNodesOptions = {}): 
     async restart(node) {
       planes[node] = await start(node === 'a' ? a : b);
       await planes[node].replace(configOf(node, {}, speech));
+      await untilQueued(node === 'a' ? a : b, 'tunl0');
     },
     async close() {
       await planes.a.stop();

@@ -44,9 +44,10 @@ describe.skipIf(labUnavailable)(`capture and fault${labUnavailable ? ` (${labUna
     expect(times.every((time) => time > 1_000_000_000_000_000_000n)).toBe(true);
     // Linktypes differ: tcpdump reads a file of one; the fabric's ports and the workloads are Ethernet.
     const ethernet = join(directory, 'ethernet.pcapng');
-    const second = lab.run(['lab', 'capture', '-w', ethernet, '--count', '4']);
+    // A ping is eight packets at these places, and the first may begin in the middle of one.
+    const second = lab.run(['lab', 'capture', '-w', ethernet, '--count', '24']);
     await lab.inside('w1', ['ping', '-c', '30', '-i', '0.1', '-W', '2', 'w3']);
-    expect((await second).stderr).toMatch(/^4 packets written/m);
+    expect((await second).stderr).toMatch(/^24 packets written/m);
     const told = await runCommand('tcpdump', ['-nr', ethernet]);
     expect(told.stdout).toMatch(/IP 10\.0\.1\.11 > 10\.0\.2\.11: IP 192\.168\..*ICMP echo request/);
   });
@@ -67,7 +68,7 @@ describe.skipIf(labUnavailable)(`capture and fault${labUnavailable ? ` (${labUna
     );
     expect(await ping('w1', 'w2')).toBe(false);
     expect(await ping('w1', 'w3')).toBe(false);
-    expect(await ping('w3', 'w4')).toBe(true); // within the zone
+    expect(await reached('w3', 'w4')).toBe(true); // within the zone
     await fault('link-up', 'node2');
     expect(await reached('w1', 'w2')).toBe(true);
     await lab.up(); // mends what is left

@@ -28,12 +28,16 @@ async function etcdctl(...words: string[]): Promise<string> {
   return ran.stdout;
 }
 
+/** The member that leads, once there is one: one that has just come back may still be electing. */
 async function leader(): Promise<string> {
-  const rows: { Endpoint: string; Status: { leader: number; header: { member_id: number } } }[] = JSON.parse(
-    await etcdctl('endpoint', 'status', '-w', 'json'),
-  );
-  const leading = rows.find(({ Status }) => Status.leader === Status.header.member_id);
-  return MEMBERS[Number(leading?.Endpoint.match(/\.1(\d):/)?.[1]) - 1]!;
+  const found = await poll(systemClock, 20_000, 100, async () => {
+    const rows: { Endpoint: string; Status: { leader: number; header: { member_id: number } } }[] =
+      JSON.parse(await etcdctl('endpoint', 'status', '-w', 'json'));
+    const leading = rows.find(({ Status }) => Status.leader === Status.header.member_id);
+    return leading && MEMBERS[Number(leading.Endpoint.match(/\.1(\d):/)?.[1]) - 1];
+  });
+  if (found === undefined) throw new Error('no member of etcd leads');
+  return found;
 }
 
 const routesOfNode1 = async () =>

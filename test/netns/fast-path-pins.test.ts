@@ -170,6 +170,7 @@ test('killed, and started without --pin: what was pinned is taken away, and noth
   await hosts.until('a', 'its route is in force', (s) => s.entries === 1);
   expect(readdirSync(pins)).toHaveLength(1);
   expect(hosts.ping('a', inner('b'), '-c', '5')).toContain('5 received');
+  expect(await hosts.gaps()).toEqual({});
   expect((await hosts.status('a'))!.counters.outbound_out_underlay_packets).toBe(5);
 });
 

@@ -6,12 +6,14 @@ import { openCapture } from '../../src/io/capture.ts';
 import { inNetworkNamespace, interfaceIndex, namedNetworkNamespace } from '../../src/io/netns.ts';
 import { openProbe } from '../../src/io/probe.ts';
 import { ipv4 } from '../../src/ip/ipv4.ts';
+import { ipv4In } from '../helpers/frames.ts';
+import { untilQueued } from '../helpers/links.ts';
 
 const A = `tortie-t${process.pid}-cpa`;
 const B = `tortie-t${process.pid}-cpb`;
 const ip = (...words: string[]) => execFileSync('ip', words, { timeout: 10_000, encoding: 'utf8' });
 
-beforeAll(() => {
+beforeAll(async () => {
   ip('netns', 'add', A);
   ip('netns', 'add', B);
   ip('-n', A, 'link', 'add', 'left', 'type', 'veth', 'peer', 'name', 'right', 'netns', B);
@@ -19,6 +21,8 @@ beforeAll(() => {
   ip('-n', B, 'addr', 'add', '10.0.1.12/24', 'dev', 'right');
   ip('-n', A, 'link', 'set', 'left', 'up');
   ip('-n', B, 'link', 'set', 'right', 'up');
+  await untilQueued(A, 'left');
+  await untilQueued(B, 'right');
 });
 
 afterAll(() => {
@@ -49,10 +53,7 @@ test('an echo request is answered, and the capture sees request and reply with t
       return got.length > 0 ? got : undefined;
     });
     expect(answers).toMatchObject([{ kind: 'reply', from: ipv4('10.0.1.12'), identifier: 7, sequence: 1 }]);
-    // The whole EtherType: of 0x08 alone, ARP (0x0806) from a MAC address whose second byte is 1 looks like ICMP.
-    const icmp = capture
-      .read()
-      .filter(({ bytes }) => bytes[12] === 8 && bytes[13] === 0 && bytes[14 + 9] === 1);
+    const icmp = capture.read().filter(({ bytes }) => ipv4In(bytes)?.[9] === 1);
     expect(icmp.map((frame) => [frame.outgoing, frame.bytes[34]])).toEqual([
       [false, 8],
       [true, 0],

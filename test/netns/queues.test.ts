@@ -56,7 +56,7 @@ const ECHO = `
 
 /**
  * On a: flows of numbered datagrams, of each eight on their way, and streams of TCP meanwhile. Prints the numbers that
- * came back, flow by flow, and of how many streams all did; ends when that is all, or nothing has come for 2 s.
+ * came back, flow by flow, and of how many streams all did; ends when that is all, or nothing has come for 5 s.
  */
 const ASKER = `
   const [flows, count, streams] = process.argv.slice(1).map(Number);
@@ -64,7 +64,7 @@ const ASKER = `
   let [open, whole] = [flows + streams, 0];
   const end = () => { console.log(JSON.stringify({ numbers, whole })); process.exit(); };
   let silence;
-  const alive = () => { clearTimeout(silence); silence = setTimeout(end, 2000); };
+  const alive = () => { clearTimeout(silence); silence = setTimeout(end, 5000); };
   const done = () => { if (--open === 0) end(); };
   const sent = Buffer.alloc(1 << 20).map((_, i) => (i * 7 + (i >> 8)) & 255);
   alive();
@@ -166,7 +166,11 @@ test('the path MTU that a router tells holds for the packets of every queue, and
   expect(before.outbound_note_icmp_errors_packets).toBe(1);
   expect(before.outbound_reply_fragmentation_needed_packets).toBe(1);
   const others = `for i in $(seq 1 ${FLOWS}); do ${probe} 192.168.2.$i & done; wait`;
-  const spread = await byQueue(() => void hosts.run('a', 'sh', '-c', others));
+  const spread = await byQueue(async () => {
+    hosts.run('a', 'sh', '-c', others);
+    const all = before.outbound_drop_too_big_packets! + FLOWS;
+    await hosts.until('a', 'all are counted', (s) => s.counters.outbound_drop_too_big_packets! >= all);
+  });
   for (const packets of spread) expect(packets).toBeGreaterThan(0);
   const after = (await hosts.status('a'))!.counters;
   const grown = (name: string) => after[`outbound_${name}_packets`]! - before[`outbound_${name}_packets`]!;

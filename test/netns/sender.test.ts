@@ -20,14 +20,14 @@ beforeAll(async () => {
 afterAll(() => hosts.down());
 
 const counter = async (name: string) => (await hosts.status('a'))!.counters[`outbound_${name}`] ?? 0;
-const pings = (count: number) =>
-  hosts.ping('a', inner('b'), '-c', String(count), '-i', '0.01', '-W', '1', '-s', '100');
+const pings = (count: number) => hosts.ping('a', inner('b'), '-c', String(count), '-W', '1', '-s', '100');
 
 /** Pings until frames carry them: the next hop's Ethernet address is learned by what goes the kernel's way. */
 async function untilFramed(): Promise<void> {
   const before = await counter('note_frames_packets');
   await eventually('frames leave', async () => {
-    pings(3);
+    // Whether they are answered does not matter yet, and is not waited for.
+    hosts.ping('a', inner('b'), '-c', '3', '-i', '0.01', '-W', '1');
     return (await counter('note_frames_packets')) > before ? true : undefined;
   });
 }
@@ -63,7 +63,8 @@ test('by default frames carry what has DF, whole on the wire, one packet a secon
   expect(await counter('note_frames_packets')).toBe(after);
   expect(await hosts.gaps()).toEqual({});
   // The other host, and the router, which is a next hop of the table that the device's route is in.
-  expect((await hosts.status('a'))!.sender).toEqual({ mode: 'auto', framedPeers: 2, why: null });
+  const { sender: settled } = await hosts.until('a', 'frames to both', (s) => s.sender.framedPeers === 2);
+  expect(settled).toEqual({ mode: 'auto', framedPeers: 2, why: null });
 });
 
 test('a next hop that changes its Ethernet address is followed', async () => {
@@ -82,10 +83,11 @@ test('a rule of the host that drops protocol 4 keeps its force, and frames come 
       pings(3);
       return (await counter('drop_firewall_packets')) > 0 ? true : undefined;
     });
-    const { sender } = (await hosts.status('a'))!;
-    expect(sender).toMatchObject({ framedPeers: 0, why: expect.stringMatching(/go around .*pb.*output/) });
+    const { sender } = await hosts.until('a', 'it knows why', (s) => /go around/.test(s.sender.why ?? ''));
+    expect(sender).toMatchObject({ framedPeers: 0, why: expect.stringMatching(/pb.*output/) });
     const [frames, drops] = [await counter('note_frames_packets'), await counter('drop_firewall_packets')];
     expect(pings(5)).toContain(' 0 received');
+    await hosts.until('a', 'all are dropped', (s) => s.counters.outbound_drop_firewall_packets! >= drops + 5);
     expect(await counter('note_frames_packets')).toBe(frames);
     expect(await counter('drop_firewall_packets')).toBe(drops + 5);
   } finally {

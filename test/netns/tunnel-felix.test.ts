@@ -152,7 +152,7 @@ test('Felix’s clean-up: routes, address and rules gone, and everything can beg
 function seenOfPings(): string[] {
   const capture = openCapture({ netnsPath: namedNetworkNamespace(hosts.namespace('r')), interface: 'to-a' });
   try {
-    hosts.ping('a', workload('b'), '-c', '3', '-W', '1', '-i', '0.1');
+    hosts.ping('a', workload('b'), '-c', '3', '-W', '1');
     const kinds = capture.read().flatMap(({ bytes }) => {
       const layers = ipv4Layers(decodeFrame(bytes));
       const toWorkload = layers.some(({ destination }) => destination === ipv4(workload('b')));

@@ -4,6 +4,7 @@ import { poll, systemClock } from '../../src/base/clock.ts';
 import { type Capture, openCapture } from '../../src/io/capture.ts';
 import { namedNetworkNamespace } from '../../src/io/netns.ts';
 import { decodeFrame, ipv4Layers } from '../../src/wire/decode.ts';
+import { ipv4In } from '../helpers/frames.ts';
 import { pingAtOnce } from '../helpers/ping.ts';
 import { transfer } from '../helpers/tcp-transfer.ts';
 import {
@@ -63,7 +64,10 @@ test('an echo crosses as the payload of a datagram, DSCP and ECN copied, DF set,
   const capture = openCapture({ netnsPath: namedNetworkNamespace(nodes.router), interface: 'to-b' });
   try {
     expect(ping('-c', '1', '-Q', '0xb9')).toContain('1 received');
-    const frame = await untilSeen(capture, (bytes) => bytes[14 + 9] === 17 && bytes[14 + 28 + 20] === 8);
+    const frame = await untilSeen(capture, (bytes) => {
+      const packet = ipv4In(bytes);
+      return packet?.[9] === 17 && packet[28 + 20] === 8;
+    });
     const [, outer, udp, inner, icmp] = decodeFrame(frame!);
     expect(outer).toMatchObject({ protocol: 17, tos: 0xb9, dontFragment: true, ttl: 63, totalLength: 112 });
     expect(udp).toMatchObject({ sourcePort: PORT, destinationPort: PORT, datagramLength: 92 });
@@ -139,8 +143,11 @@ test('sources are checked as strictly as by protocol 4', async () => {
   nodes.run(nodes.a, 'ip', 'addr', 'add', '192.168.2.9/32', 'dev', 'lo');
   try {
     failedPing('-c', '2', '-W', '1', '-I', '192.168.2.9');
-    const spoofed = nodes.planes.b.counters().inbound_drop_inner_source_local_packets!;
-    expect(spoofed - before.inbound_drop_inner_source_local_packets!).toBe(2);
+    const spoofed = () =>
+      nodes.planes.b.counters().inbound_drop_inner_source_local_packets! -
+      before.inbound_drop_inner_source_local_packets!;
+    await poll(systemClock, 5000, 10, async () => spoofed() >= 2 || undefined);
+    expect(spoofed()).toBe(2);
   } finally {
     nodes.run(nodes.a, 'ip', 'addr', 'del', '192.168.2.9/32', 'dev', 'lo');
   }
