@@ -274,11 +274,8 @@ function writePage(files: readonly string[]): void {
 
 try {
   if (positionals[0] === 'page') writePage(positionals.slice(1));
-  else if (positionals.length === 0) {
-    await compare();
-    // A program that a peer left in the background may hold its output open, which kept us waiting for ever.
-    process.exit();
-  } else throw new UsageError(`${positionals.join(' ')}: expected nothing, or page RESULTS…`);
+  else if (positionals.length === 0) await compare();
+  else throw new UsageError(`${positionals.join(' ')}: expected nothing, or page RESULTS…`);
 } catch (error) {
   if (!(error instanceof TortieError)) throw error;
   log(error.message);

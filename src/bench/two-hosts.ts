@@ -100,9 +100,24 @@ export class TwoHosts {
 
   async close(): Promise<void> {
     await Promise.all(this.#started.splice(0).map(({ process: child }) => end(child)));
-    for (const part of ['a', 'b', 'r'] as const)
-      if (existsSync(`/run/netns/${this.namespace(part)}`))
-        await command(['ip', 'netns', 'del', this.namespace(part)], SET_UP_MS);
+    for (const part of ['a', 'b', 'r'] as const) {
+      if (!existsSync(`/run/netns/${this.namespace(part)}`)) continue;
+      await this.#endOrphans(part);
+      await command(['ip', 'netns', 'del', this.namespace(part)], SET_UP_MS);
+    }
+  }
+
+  /** What our children left running in a namespace that is only ours: vtund has a process of its own per session. */
+  async #endOrphans(part: Host | 'r'): Promise<void> {
+    const pids = await command(['ip', 'netns', 'pids', this.namespace(part)], SET_UP_MS);
+    for (const pid of pids.split('\n').filter(Boolean)) {
+      try {
+        process.kill(Number(pid), 'SIGKILL');
+      } catch (error) {
+        // It has ended by itself meanwhile.
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+      }
+    }
   }
 }
 
