@@ -1,9 +1,11 @@
 /**
  * When a thread that waits should ask again and again for a moment before it sleeps. Being woken costs more than the
- * answer to a small packet (four threads per round trip, some 35 µs each on the machine this was written on), but who
- * spins takes time from others. So it spins only while that pays: after a sleep so short that spinning would have
- * caught its end, until several spins in a row caught nothing; and each time that it gives up like this, it takes
- * twice as many short sleeps to try again. Nobody spins on an idle device: its sleeps are long. Pure.
+ * answer to a small packet (some 35 µs on the machine this was written on), but who spins takes time from others, on a
+ * virtual machine perhaps from the very processor that is to answer. So it spins only while that pays: after a sleep so
+ * short that spinning would have caught its end, until a long sleep, or until several spins in a row caught nothing;
+ * and each spin in vain doubles the short sleeps in a row that it takes to begin again. That is kept over long sleeps: of
+ * a round trip now and then, only the wait for the answer is short. Nobody spins on an idle device: its sleeps are
+ * long. Pure.
  */
 
 /** A sleep below this is short, in milliseconds: a round trip by four threads that sleep. */
@@ -34,9 +36,8 @@ export class SpinPolicy {
 
   /** A spin ended with nothing. */
   missed(): void {
-    if (++this.#misses < MISSES) return;
-    this.#stop();
     this.#needed = Math.min(this.#needed * 2, MOST_SHORT_SLEEPS);
+    if (++this.#misses === MISSES) this.#stop();
   }
 
   /** A sleep was ended by something to do. */

@@ -43,3 +43,20 @@ test('where it never pays, sleeps that are always short it takes less than a twe
   }
   expect((spins * SPIN_MS) / (waits * SHORT_SLEEP_MS)).toBeLessThan(0.08);
 });
+
+test('a round trip now and then: one short sleep and a long one, it spins in vain once and no more', () => {
+  const policy = new SpinPolicy();
+  let spins = 0;
+  for (let trip = 0; trip < 1000; trip++) {
+    policy.slept(SHORT);
+    if (policy.spinning) {
+      spins++;
+      policy.missed();
+    }
+    policy.slept(LONG);
+  }
+  expect(spins).toBe(1);
+  // Packets that come one upon the other are still caught.
+  for (let i = 0; i < 2; i++) policy.slept(SHORT);
+  expect(policy.spinning).toBe(true);
+});
