@@ -17,9 +17,10 @@ import { FailedError } from '../base/errors.ts';
 import { installedFile } from '../base/installation.ts';
 import { interfaceIndex } from '../io/netns.ts';
 import { sendRouteRequests } from '../io/route-requests.ts';
-import { type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
+import { formatIpv4, type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
 import { encodeRoute, ROUTE_UNICAST, RT_TABLE_MAIN, SCOPE_UNIVERSE } from '../wire/rtnetlink.ts';
 import { Prober, residentBytes } from './prober.ts';
+import { end } from './two-hosts.ts';
 
 const MAIN = installedFile('dist/cli/main.js').pathname;
 const DEVICE = 'tunl0';
@@ -29,6 +30,13 @@ const CHANGES = 40;
 const RESTARTS = 5;
 const DEADLINE_MS = 60_000;
 const SETTLE_MS = 5_000;
+/** Datagrams as fast as a process of its own can: it keeps one core, and the agent's packet thread the other. */
+const FLOOD = `
+  const socket = require('node:dgram').createSocket('udp4');
+  const payload = Buffer.alloc(1400);
+  const next = () => socket.send(payload, next);
+  socket.connect(9, process.argv[1], () => { for (let i = 0; i < 32; i++) next(); });
+`;
 /** Every answer costs the agent a millisecond or more of what is measured. */
 const ASK_MS = 20;
 
@@ -97,12 +105,14 @@ class RouteBench {
       starts.push({ followedMs: followed - began, forwardingMs: forwarding - began });
     }
     const changes = await this.#changes(routes, prober);
+    const loaded = await this.#underLoad(() => this.#changes(routes, prober));
     await systemClock.sleep(SETTLE_MS);
     const middle = (values: readonly number[]) =>
       values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
     return [
       ...[middle(starts.map((s) => s.followedMs)), middle(starts.map((s) => s.forwardingMs))],
-      ...[middle(changes), Math.max(...changes), residentBytes(this.#process!.pid!) / 1e6],
+      ...[middle(changes), Math.max(...changes), middle(loaded), Math.max(...loaded)],
+      ...[residentBytes(this.#process!.pid!) / 1e6],
     ];
   }
 
@@ -116,6 +126,17 @@ class RouteBench {
       took.push((await prober.untilEncapsulated(address, via, systemClock)) - began);
     }
     return took;
+  }
+
+  async #underLoad<T>(measure: () => Promise<T>): Promise<T> {
+    const flood = spawn(process.execPath, ['-e', FLOOD, formatIpv4(ipv4FromNumber(prefixOfBlock(0) + 1))], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    try {
+      return await measure();
+    } finally {
+      await end(flood);
+    }
   }
 
   async #untilFollowed(routes: number): Promise<number> {
@@ -142,10 +163,7 @@ class RouteBench {
   async #kill(): Promise<void> {
     const child = this.#process;
     this.#process = undefined;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
-    await ended;
+    if (child) await end(child);
   }
 
   remove(): void {
@@ -157,7 +175,16 @@ const ROW = (cells: readonly (string | number)[]) => cells.map((cell) => String(
 
 const bench = new RouteBench();
 try {
-  const head = ['routes', 'followed ms', 'forwarding ms', 'change ms', 'worst ms', 'resident MB'];
+  const head = [
+    'routes',
+    'followed ms',
+    'forwarding ms',
+    'change ms',
+    'worst ms',
+    'loaded ms',
+    'worst ms',
+    'resident MB',
+  ];
   process.stdout.write(`${ROW(head)}\n`);
   const only = process.argv[2] === undefined ? undefined : Number(process.argv[2]);
   for (const routes of SIZES.filter((size) => only === undefined || size === only)) {
