@@ -1,7 +1,8 @@
 /**
- * The packet threads before they have anything to do: two, and one for each further queue of the TUN. A thread takes a fifth of a second to read its modules and
- * warm up, and needs nothing of the host for that; so a command starts them first, and the data plane that takes them
- * later gives them their descriptors. Those that nobody takes end with the process.
+ * The packet threads before they have anything to do: two, and one for each further queue of the TUN. A thread takes a
+ * fifth of a second to read its modules and warm up, and needs nothing of the host for that; so a command starts them
+ * first, and the data plane that takes them later gives them their descriptors. Those that nobody takes end with the
+ * process.
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { installedFile } from '../base/installation.ts';

@@ -26,6 +26,7 @@ import {
   nodeName,
   type ScaleCluster,
 } from './scale-cluster.ts';
+import { end } from './two-hosts.ts';
 
 const MAIN = installedFile('dist/cli/main.js').pathname;
 /** 100, 2,000 and 20,000 blocks. */
@@ -88,7 +89,7 @@ class Bench {
       };
     };
     const first = await start();
-    await this.#kill(first.agent);
+    await end(first.agent);
     // The next agent finds the device and the routes of the first: forwarding begins when its table is there.
     const second = await start();
     await this.#clock.sleep(SETTLE_MS);
@@ -172,15 +173,8 @@ class Bench {
     return child;
   }
 
-  async #kill(child: ChildProcess): Promise<void> {
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
-    await ended;
-  }
-
   async #endAll(): Promise<void> {
-    for (const child of this.#children.splice(0)) await this.#kill(child);
+    for (const child of this.#children.splice(0)) await end(child);
     execFileSync(process.execPath, [MAIN, 'node', 'run', '--name', nodeName(0), '--cleanup'], {
       env: { ...process.env, TORTIE_RUN_DIR: this.#directory },
       stdio: 'ignore',

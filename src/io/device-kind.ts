@@ -1,13 +1,11 @@
 /** What the kernel tells of a device by its number, in the calling thread's namespace. */
+import { IFNAMSIZ, interfaceRequest } from './interface-request.ts';
 import { systemCalls } from './libc.ts';
 import { AF_INET, openSocket, SOCK_DGRAM } from './socket-options.ts';
 
 const SIOCGIFNAME = 0x8910;
 const SIOCGIFHWADDR = 0x8927;
-/** struct ifreq: a name, and behind it a number, or an address that begins with the device's kind. */
-const IFREQ_BYTES = 40;
-const IFNAMSIZ = 16;
-/** ARPHRD_ETHER; a TUN, WireGuard and tunnels of the kernel's are others, with a hardware address or without. */
+/** ARPHRD_ETHER, with which an Ethernet device's address begins; a TUN, WireGuard and tunnels of the kernel's are others, with a hardware address or without. */
 const ETHERNET = 1;
 
 export interface DeviceKind {
@@ -19,7 +17,7 @@ export interface DeviceKind {
 export function deviceKind(index: number): DeviceKind | undefined {
   const calls = systemCalls();
   const control = openSocket(AF_INET, SOCK_DGRAM, 0, 'a socket to ask about devices');
-  const request = new Uint8Array(IFREQ_BYTES);
+  const request = interfaceRequest('');
   const view = new DataView(request.buffer);
   try {
     view.setInt32(IFNAMSIZ, index, true);

@@ -14,6 +14,7 @@ const RTMGRP_NEIGH = 0x4;
 const RTMGRP_IPV4_IFADDR = 0x10;
 const RTMGRP_IPV4_ROUTE = 0x40;
 const RTMGRP_IPV4_RULE = 0x80;
+const ROUTE_GROUPS = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE;
 const NETLINK_NETFILTER = 12;
 /** Bit of the group that hears of nftables (7). */
 const NFNLGRP_NFTABLES_BIT = 0x40;
@@ -30,20 +31,19 @@ export interface RouteSocket {
   close(): void;
 }
 
+/** Links, addresses and routes. */
 export function openRouteSocket(): RouteSocket {
-  return openEventSocket(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE);
+  return openEventSocket(NETLINK_ROUTE, ROUTE_GROUPS);
 }
 
 /** The same, and rules of policy routing. */
 export function openRoutingSocket(): RouteSocket {
-  const groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE;
-  return openEventSocket(NETLINK_ROUTE, groups);
+  return openEventSocket(NETLINK_ROUTE, ROUTE_GROUPS | RTMGRP_IPV4_RULE);
 }
 
 /** Links, addresses, routes and neighbours. */
 export function openNeighbourSocket(): RouteSocket {
-  const groups = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE;
-  return openEventSocket(NETLINK_ROUTE, groups);
+  return openEventSocket(NETLINK_ROUTE, ROUTE_GROUPS | RTMGRP_NEIGH);
 }
 
 /** Its messages are not decoded here: that there is one says that the rules have changed. */

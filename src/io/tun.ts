@@ -37,6 +37,7 @@ import {
   errnoName,
   systemCallFailed,
 } from './errno.ts';
+import { IFNAMSIZ, interfaceRequest } from './interface-request.ts';
 import { systemCalls } from './libc.ts';
 import { interfaceIndex } from './netns.ts';
 import { AF_INET, SOCK_CLOEXEC, SOCK_DGRAM } from './socket-options.ts';
@@ -59,8 +60,6 @@ const IFF_MULTI_QUEUE = 0x0100;
 const IFF_DETACH_QUEUE = 0x0400;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
-const IFNAMSIZ = 16;
-const IFREQ_BYTES = 40;
 
 /** TUNSETOFFLOAD: checksums, TCP and UDP segmentation; the two of UDP (Linux 6.2) only together. */
 const TUN_F_CSUM = 0x01;
@@ -163,7 +162,7 @@ function askEthtool(name: string, command: number): Uint8Array | undefined {
   if (control < 0) return undefined;
   const arena = new Arena(ETHTOOL_ANSWER_BYTES);
   arena.view.setUint32(0, command, true);
-  const request = interfaceRequest(name, 0);
+  const request = interfaceRequest(name);
   new DataView(request.buffer).setBigUint64(IFNAMSIZ, BigInt(arena.base), true);
   const answered = calls.ioctl(control, SIOCETHTOOL, request) === 0;
   calls.close(control);
@@ -185,17 +184,10 @@ function setTransmitQueue(name: string): void {
   const calls = systemCalls();
   const control = calls.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (control < 0) return;
-  const request = interfaceRequest(name, 0);
+  const request = interfaceRequest(name);
   new DataView(request.buffer).setInt32(IFNAMSIZ, TRANSMIT_QUEUE_PACKETS, true);
   calls.ioctl(control, SIOCSIFTXQLEN, request);
   calls.close(control);
-}
-
-function interfaceRequest(name: string, flags: number): Uint8Array {
-  const request = new Uint8Array(IFREQ_BYTES);
-  request.set(new TextEncoder().encode(name));
-  new DataView(request.buffer).setUint16(IFNAMSIZ, flags, true);
-  return request;
 }
 
 function openFailed(errno: number): Error {

@@ -1,5 +1,4 @@
 /** `tortie node run`: the composition root of a node's agent as a process. */
-import { withFastPathOff } from '../../agent/fast-path-off.ts';
 import { pinDirectory, removePins, requirePinRoot } from '../../agent/fast-path-pins.ts';
 import { type NodeRunFlags, parseAgentOptions } from '../../agent/options.ts';
 import { systemClock } from '../../base/clock.ts';
@@ -21,10 +20,11 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
   keepAgentCapabilities(options.fastPath.mode !== 'off');
   // Loaded now, so that it is loaded once; the packet threads warm up meanwhile, for the first data plane.
   const { newPacketThreads } = await import('../../agent/packet-threads.ts');
-  const warm = [newPacketThreads(options.transport, options.queues)];
+  const warm = newPacketThreads(options.transport, options.queues);
   const { createLogger } = await import('../../agent/log.ts');
   const { runNodeAgent } = await import('../../agent/node-agent.ts');
   const { createAddressAllocator } = await import('../../control/address-allocator.ts');
+  const { dataPlaneStarter } = await import('../agent-data-plane.ts');
   const { openFromOptions } = await import('../datastore-options.ts');
   const logger = createLogger(flags.logLevel, { node: options.node });
   const stop = new AbortController();
@@ -36,24 +36,7 @@ export async function nodeRun(flags: NodeRunOptions): Promise<number> {
       clock: systemClock,
       logger,
       openDatastore: () => openFromOptions(flags, process.env),
-      startDataPlane: async (parts) => {
-        // A verifier's complaint shall name the line of TypeScript, which a bundle's own lines are not.
-        if (options.fastPath.mode !== 'off') process.setSourceMapsEnabled(true);
-        const { sender, queues, transport } = options;
-        const { startDataPlane } = await import('../../agent/data-plane.ts');
-        const { withFrames } = await import('../../agent/frame-ways.ts');
-        const plane = await withFrames(
-          await startDataPlane({ ...parts, sender, queues, threads: warm.pop() }),
-          {
-            mode: sender,
-            transport,
-            logger,
-          },
-        );
-        if (options.fastPath.mode === 'off') return withFastPathOff(plane, options.fastPath.pinRoot);
-        const { withFastPath } = await import('../../agent/fast-path-plane.ts');
-        return withFastPath(plane, { ...options.fastPath, transport, logger });
-      },
+      startDataPlane: dataPlaneStarter(options, warm, logger),
       createAllocator: (store) =>
         createAddressAllocator({ store, clock: systemClock, random: systemRandom, logger }),
     },

@@ -1,5 +1,4 @@
 /** `tortie tunnel run`: the composition root of a device without a datastore. */
-import { withFastPathOff } from '../../agent/fast-path-off.ts';
 import { pinDirectory, removePins, requirePinRoot } from '../../agent/fast-path-pins.ts';
 import { removeGuards } from '../../agent/route-guard.ts';
 import { requireUnserved } from '../../agent/tunnel-lock.ts';
@@ -20,44 +19,24 @@ interface Flags extends TunnelRunFlags {
 
 export async function tunnelRun(flags: Flags): Promise<number> {
   const options = parseTunnelOptions(flags, process.env);
-  const { pin, pinRoot } = options.fastPath;
+  const { fastPath } = options;
   if (flags.cleanup) return cleanUp(options);
-  if (pin) requirePinRoot(pinRoot);
+  if (fastPath.pin) requirePinRoot(fastPath.pinRoot);
   // Before anything is opened: this process is replaced by one that may do no more than it needs.
-  keepAgentCapabilities(options.fastPath.mode !== 'off');
+  keepAgentCapabilities(fastPath.mode !== 'off');
   // Loaded now, so that it is loaded once; the packet threads warm up meanwhile, for the first data plane.
   const { newPacketThreads } = await import('../../agent/packet-threads.ts');
-  const warm = [newPacketThreads(options.transport, options.queues)];
+  const warm = newPacketThreads(options.transport, options.queues);
   const { createLogger } = await import('../../agent/log.ts');
-  const { startDataPlane } = await import('../../agent/data-plane.ts');
-  // A verifier's complaint shall name the line of TypeScript, which a bundle's own lines are not.
-  const usesFastPath = options.fastPath.mode !== 'off';
-  if (usesFastPath) process.setSourceMapsEnabled(true);
-  const { withFrames } = await import('../../agent/frame-ways.ts');
+  const { dataPlaneStarter } = await import('../agent-data-plane.ts');
   const { runTunnel } = await import('../../agent/tunnel.ts');
   const logger = createLogger(flags.logLevel, { tunnel: options.device });
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const)
     process.once(name, () => stop.abort(new Error(`got ${name}`)));
-  const { sender, queues, transport } = options;
-  const startFramedDataPlane: typeof startDataPlane = async (parts) =>
-    withFrames(await startDataPlane({ ...parts, sender, queues, threads: warm.pop() }), {
-      mode: sender,
-      transport,
-      logger,
-    });
-  const startFastDataPlane: typeof startDataPlane = async (parts) => {
-    const plane = await startFramedDataPlane(parts);
-    if (!usesFastPath) return withFastPathOff(plane, pinRoot);
-    const { withFastPath } = await import('../../agent/fast-path-plane.ts');
-    return withFastPath(plane, { ...options.fastPath, local: options.local, transport, logger });
-  };
+  const startDataPlane = dataPlaneStarter(options, warm, logger, options.local);
   const ready = () => void notifyServiceManager('READY=1', process.env);
-  await runTunnel(
-    options,
-    { clock: systemClock, logger, startDataPlane: startFastDataPlane, ready },
-    stop.signal,
-  );
+  await runTunnel(options, { clock: systemClock, logger, startDataPlane, ready }, stop.signal);
   logger.info({}, 'the tunnel has stopped; its device and the routes on it stay');
   return 0;
 }
