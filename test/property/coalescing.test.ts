@@ -3,8 +3,11 @@ import { expect, test } from 'vitest';
 import { CHECKSUM_UNVERIFIED, Coalescer } from '../../src/dataplane/coalescing.ts';
 import { PieceBatch } from '../../src/dataplane/ports.ts';
 import { PlainMemory } from '../../src/io/memory-links.ts';
+import { writeU16 } from '../../src/wire/bytes.ts';
+import { pseudoHeaderSum } from '../../src/wire/checksum.ts';
+import { ipv4Destination, ipv4Source } from '../../src/wire/ipv4.ts';
 import { expand, trains, withoutVoidId } from '../helpers/packet-trains.ts';
-import { ipv4Packet, tcpPacket } from '../helpers/packets.ts';
+import { ipv4Packet, tcpPacket, udpPacket } from '../helpers/packets.ts';
 import { slowCoalesce } from '../helpers/slow-coalescing.ts';
 import { slowSegments } from '../helpers/slow-segmentation.ts';
 import { tcpSuperpacket, udpSuperpacket } from '../helpers/superpackets.ts';
@@ -176,4 +179,55 @@ test('addNext takes a stream but for its first packet, and nothing whose headers
     ]).toEqual([bit, false]);
   for (const length of [0, 20, 39, 40, 41, segments[1]!.length - 1, segments[1]!.length + 1])
     expect([length, takes(() => {}, length)]).toEqual([length, false]);
+});
+
+/** What a sender's kernel and those after it may have made of a segment's checksum. */
+function withChecksum(segment: Uint8Array, state: string): Uint8Array {
+  const copy = Uint8Array.from(segment);
+  const udp = copy[9] === 17;
+  const field = copy.subarray(udp ? 26 : 36);
+  const sum = pseudoHeaderSum(ipv4Source(copy, 0), ipv4Destination(copy, 0), copy[9]!, copy.length - 20);
+  if (state !== 'complete') writeU16(field, 0, sum);
+  if (state === 'wrong') field[1]! ^= 1;
+  return copy;
+}
+
+test.each([
+  ['TCP', tcpPacket],
+  ['UDP', udpPacket],
+])('%s: streams of complete, partial and wrong checksums, mixed', (_name, packet) => {
+  const states = fc.array(fc.constantFrom('complete', 'partial', 'partial', 'partial', 'wrong'), {
+    minLength: 2,
+    maxLength: 12,
+  });
+  fc.assert(
+    fc.property(states, fc.integer({ min: 1, max: 100 }), (checksums, last) => {
+      const payload = Array.from({ length: 100 * (checksums.length - 1) + last }, (_, i) => i & 255);
+      const segments = slowSegments(packet(payload, {}, false), 100).map((segment, i) =>
+        withChecksum(segment, checksums[i]!),
+      );
+      expect(coalesce(segments).writes).toEqual(slowCoalesce(segments, OPTIONS));
+    }),
+  );
+});
+
+test('a stream of partial checksums becomes one write without a look at its payload', () => {
+  const superpacket = tcpPacket(new Array(65_000).fill(3), { flags: 0x18 }, false);
+  const segments = slowSegments(superpacket, 1428).map((segment) => withChecksum(segment, 'partial'));
+  const memory = new PlainMemory(1 << 17);
+  const summed: number[] = [];
+  const coalescer = new Coalescer(memory, segments.length, true, (_offset, length) => summed.push(length));
+  const taken = segments.map((segment) => {
+    const at = memory.allocate(HEADROOM + segment.length) + HEADROOM;
+    memory.bytes.set(segment, at);
+    if (coalescer.addNext(at, segment.length)) return true;
+    coalescer.add(at, segment.length, CHECKSUM_UNVERIFIED);
+    return false;
+  });
+  expect(taken).toEqual(segments.map((_, i) => i > 0));
+  expect(summed).toEqual([]);
+  const batch = new PieceBatch(1, segments.length);
+  coalescer.finish(batch);
+  const at = batch.offset[0]! + 10;
+  expect(memory.bytes.subarray(at, at + 40)).toEqual(superpacket.subarray(0, 40));
 });
