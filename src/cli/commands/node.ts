@@ -1,54 +1,36 @@
 /** `tortie node run|status|check`: what each does is loaded when it is asked for. */
 
 import { handler, newCommand, runCommand } from '../command-line.ts';
+import { addDataPlaneOptions } from '../data-plane-options.ts';
 import { addDatastoreOptions } from '../datastore-options.ts';
 
 export async function run(argv: readonly string[]): Promise<number> {
   const node = newCommand('node', 'Run and look at the agent of a node');
-  addDatastoreOptions(
-    node
-      .command('run')
-      .description('run the agent in the foreground')
-      .option('--name <node>', "the node's name; default $NODENAME, else the host's name")
-      .option(
-        '--ip <ip>',
-        'ADDRESS/LENGTH, ADDRESS or autodetect; default $IP, else what the Node resource has',
-      )
-      .option(
-        '--ip-autodetection-method <method>',
-        'first-found, can-reach=DESTINATION, interface=REGEX[,…], skip-interface=REGEX[,…] or cidr=CIDR[,…]; ' +
-          'default $IP_AUTODETECTION_METHOD, else first-found',
-      )
-      .option('--device <name>', 'the tunnel device', 'tunl0')
-      .option(
-        '--mtu <bytes>',
-        "of the device: auto (the underlay's less the overhead) or a number; default $FELIX_IPINIPMTU",
-      )
-      .option('--transport <transport>', 'ipip (protocol 4), udp, or auto (both)', 'ipip')
-      .option('--udp-port <port>', 'of the udp transport', '5555')
-      .option(
-        '--sender <sender>',
-        'how protocol 4 leaves: auto (by packet sockets, which are faster, where no firewall is gone around), raw, packet (or fail)',
-        'auto',
-      )
-      .option(
-        '--queues <number>',
-        'of the device, each read by a thread of its own: more where outbound is to use several cores',
-        '1',
-      )
-      .option(
-        '--fast-path <mode>',
-        'eBPF programs for the bulk: auto (where they may run), ebpf (or fail), off',
-        'off',
-      )
-      .option('--pin', 'let the fast path go on while no agent runs: across restarts and upgrades')
-      .option('--metrics <address>', 'serve Prometheus metrics: [HOST:]PORT')
-      .option('--log-level <level>', 'debug, info, warn or error', process.env.TORTIE_LOG_LEVEL || 'info')
-      .option(
-        '--cleanup',
-        'remove what an agent left on this host (routes, rules, device, sysctls, pins) and end',
-      ),
-  ).action(handler(async (options) => (await import('./node-run.ts')).nodeRun(options)));
+  const agent = node
+    .command('run')
+    .description('run the agent in the foreground')
+    .option('--name <node>', "the node's name; default $NODENAME, else the host's name")
+    .option(
+      '--ip <ip>',
+      'ADDRESS/LENGTH, ADDRESS or autodetect; default $IP, else what the Node resource has',
+    )
+    .option(
+      '--ip-autodetection-method <method>',
+      'first-found, can-reach=DESTINATION, interface=REGEX[,…], skip-interface=REGEX[,…] or cidr=CIDR[,…]; ' +
+        'default $IP_AUTODETECTION_METHOD, else first-found',
+    )
+    .option('--device <name>', 'the tunnel device', 'tunl0')
+    .option(
+      '--mtu <bytes>',
+      "of the device: auto (the underlay's less the overhead) or a number; default $FELIX_IPINIPMTU",
+    );
+  addDataPlaneOptions(agent).option(
+    '--cleanup',
+    'remove what an agent left on this host (routes, rules, device, sysctls, pins) and end',
+  );
+  addDatastoreOptions(agent).action(
+    handler(async (options) => (await import('./node-run.ts')).nodeRun(options)),
+  );
   node
     .command('status')
     .description('what the agent of a node on this host does')

@@ -1,12 +1,13 @@
 /** `tortie tunnel run|status`: what each does is loaded when it is asked for. */
 import { handler, newCommand, runCommand } from '../command-line.ts';
+import { addDataPlaneOptions } from '../data-plane-options.ts';
 
 export async function run(argv: readonly string[]): Promise<number> {
   const tunnel = newCommand(
     'tunnel',
     'The tunnel device alone: behaves as the kernel’s tunl0 for the routes that others put on it',
   );
-  tunnel
+  const device = tunnel
     .command('run')
     .description('serve the device in the foreground; addresses, routes, up and down are other people’s')
     .option('--device <name>', 'made where it does not exist, else adopted', 'tunl0')
@@ -23,34 +24,12 @@ export async function run(argv: readonly string[]): Promise<number> {
     .option(
       '--guard <cidr[,…]>',
       'pools that must not leave plain by the default route while their routes are gone: unreachable beneath them, also when we have stopped',
-    )
-    .option('--transport <transport>', 'ipip (protocol 4), udp, or auto (both)', 'ipip')
-    .option('--udp-port <port>', 'of the udp transport', '5555')
-    .option(
-      '--sender <sender>',
-      'how protocol 4 leaves: auto (by packet sockets, which are faster, where no firewall is gone around), raw, packet (or fail); needs --local',
-      'auto',
-    )
-    .option(
-      '--queues <number>',
-      'of the device, each read by a thread of its own: more where outbound is to use several cores',
-      '1',
-    )
-    .option(
-      '--fast-path <mode>',
-      'eBPF programs for the bulk: auto (where they may run), ebpf (or fail), off',
-      'off',
-    )
-    .option(
-      '--pin',
-      'let the fast path go on while no process serves the device: across restarts and upgrades',
-    )
+    );
+  addDataPlaneOptions(device, { senderNeeds: '--local' })
     .option(
       '--cleanup',
       'take away what --pin and --guard left for the device, and end; device and other routes stay',
     )
-    .option('--metrics <address>', 'serve Prometheus metrics: [HOST:]PORT')
-    .option('--log-level <level>', 'debug, info, warn or error', process.env.TORTIE_LOG_LEVEL || 'info')
     .action(handler(async (options) => (await import('./tunnel-run.ts')).tunnelRun(options)));
   tunnel
     .command('status')
