@@ -4,7 +4,10 @@
  * by the raw socket.
  *
  * Its turn: the kernel does not see our frames, so nothing of it would ask whether the next hop is still there. One
- * packet a second goes the kernel's way, which makes it look (STALE -> DELAY -> PROBE) and tell us what it found.
+ * packet a second goes the kernel's way, which makes it look (STALE -> DELAY -> PROBE) and tell us what it found. So a
+ * next hop that is held STALE gets frames at once, unconfirmed: it gets the kernel's own packets so, too, which asks
+ * after 5 s of DELAY only. We are a second later than that at most, and after a pause not at all: its first packet is
+ * the kernel's.
  */
 import type { Ipv4 } from '../ip/ipv4.ts';
 import { ETHERNET_HEADER_BYTES } from '../wire/ethernet.ts';

@@ -41,9 +41,9 @@ export function openRoutingSocket(): RouteSocket {
   return openEventSocket(NETLINK_ROUTE, ROUTE_GROUPS | RTMGRP_IPV4_RULE);
 }
 
-/** Links, addresses, routes and neighbours. */
+/** The same, and neighbours. */
 export function openNeighbourSocket(): RouteSocket {
-  return openEventSocket(NETLINK_ROUTE, ROUTE_GROUPS | RTMGRP_NEIGH);
+  return openEventSocket(NETLINK_ROUTE, ROUTE_GROUPS | RTMGRP_IPV4_RULE | RTMGRP_NEIGH);
 }
 
 /** Its messages are not decoded here: that there is one says that the rules have changed. */

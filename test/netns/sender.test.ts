@@ -112,6 +112,38 @@ test("a route that sets an MTU is the kernel's to heed", async () => {
   await eventually('frames again', async () => ((await framed()) === 2 ? true : undefined));
 });
 
+test('rules of policy routing were not heard: one that is added or taken away beneath running frames is followed', async () => {
+  const framed = (peers: number) =>
+    hosts.until('a', `${peers} framed`, (s) => s.sender.framedPeers === peers);
+  const rule = (what: 'add' | 'del') => hosts.ip('a', `rule ${what} to ${address('b')} prohibit`);
+  await framed(2);
+  rule('add');
+  try {
+    await framed(1);
+    const frames = await counter('note_frames_packets');
+    expect(pings(5)).toContain(' 0 received');
+    expect(await counter('note_frames_packets')).toBe(frames);
+  } finally {
+    rule('del');
+  }
+  await framed(2);
+  expect(pings(5)).toContain('5 received');
+});
+
+test('a next hop that the kernel holds stale is used, and confirmed, as if the kernel sent all', async () => {
+  const hop = ['10.0.1.1', 'dev', 'eth0'];
+  const [lladdr] = /lladdr \S+/.exec(hosts.run('a', 'ip', 'neigh', 'show', ...hop))!;
+  await untilFramed();
+  hosts.ip('a', `neigh change ${hop.join(' ')} ${lladdr} nud stale`);
+  const before = await counter('note_frames_packets');
+  // Only what the kernel itself sends to a neighbour makes it ask.
+  await eventually('the kernel asks for it', async () => {
+    pings(5);
+    return hosts.run('a', 'ip', 'neigh', 'show', ...hop, 'nud', 'stale') === '' ? true : undefined;
+  });
+  expect((await counter('note_frames_packets')) - before).toBeGreaterThan(0);
+});
+
 test('insisted on, such a rule is exit status 4, and the error names its chain', async () => {
   const rules = 'table inet pb { chain output { type filter hook output priority 0; ip protocol 4 drop; }; }';
   hosts.run('c', 'nft', rules);
