@@ -14,12 +14,10 @@ import {
   PEER_OUT_PACKETS,
   reasonsOf,
 } from '../ebpf/layout.ts';
-import { readOuterObstacles } from '../host/outer-obstacles.ts';
 import { inNetworkNamespace } from '../io/netns.ts';
 import type { Ipv4 } from '../ip/ipv4.ts';
 import type { DataPlane, PeerCounters } from './data-plane.ts';
 import { type FastPath, startFastPath } from './fast-path.ts';
-import type { FirewallQuestion } from './fast-path-firewall.ts';
 import { type FastDataPlane, withFastPathOff, withoutFastPath } from './fast-path-off.ts';
 import { pinDirectory, pinRoot, removePins } from './fast-path-pins.ts';
 import {
@@ -28,6 +26,7 @@ import {
   type FastPathMode,
   type FastPathState,
 } from './fast-path-state.ts';
+import { type FirewallQuestion, hostFirewall } from './firewall-judge.ts';
 import { SENDER_STARTING, type SenderState } from './sender-state.ts';
 
 /**
@@ -64,9 +63,7 @@ export async function withFastPath(
       mode,
       device: plane.device,
       logger,
-      firewall:
-        options.firewall ??
-        ((legacyTables, own) => readOuterObstacles({ legacyTables, tunnelDevice: plane.device.name, own })),
+      firewall: options.firewall ?? hostFirewall(plane.device.name),
       icmpErrors: () => plane.icmpErrors(),
       pathMtus: () => plane.peers(),
       enter,

@@ -21,24 +21,22 @@ import { inboundProgram } from '../ebpf/inbound-program.ts';
 import { CELL_PACKETS, FOREVER_NS, numberBytes, settingsBytes } from '../ebpf/layout.ts';
 import { outboundProgram } from '../ebpf/outbound-program.ts';
 import type { ForwardingChange, ForwardingConfig } from '../fib/forwarding-config.ts';
-import type { OuterFirewall } from '../host/outer-firewall.ts';
-import type { OwnAddresses } from '../host/outer-packet.ts';
 import { Bpf, TCX_EGRESS, TCX_INGRESS } from '../io/bpf.ts';
 import { kernelMonotonicNs } from '../io/kernel-clock.ts';
 import { systemCalls } from '../io/libc.ts';
 import { watchReadable } from '../io/readiness.ts';
 import { openRouteLookup } from '../io/route-lookup.ts';
 import { openRoutingSocket, type RouteSocket } from '../io/route-socket.ts';
-import { type Ipv4, ipv4 } from '../ip/ipv4.ts';
+import type { Ipv4 } from '../ip/ipv4.ts';
 import { decodeNetlink, type NetlinkMessage } from '../wire/rtnetlink.ts';
 import { HostDevices } from './fast-path-devices.ts';
-import { FirewallJudge, type FirewallQuestion, judgeOnce } from './fast-path-firewall.ts';
 import { Hooks, pinName } from './fast-path-hooks.ts';
 import { FastPathMaps } from './fast-path-maps.ts';
 import { Mending } from './fast-path-mending.ts';
 import { PathMtuFollower } from './fast-path-mtu.ts';
 import { Pins, pinDirectory, removePins } from './fast-path-pins.ts';
 import { FAST_DIRECTIONS, type FastDirection, type FastPathState } from './fast-path-state.ts';
+import { FirewallJudge, type FirewallQuestion, type Judgement, judgeAtFirst } from './firewall-judge.ts';
 
 const TICK_MS = 100;
 const REST_MS = 100;
@@ -52,9 +50,6 @@ const HOLD_NS = 10_000_000_000n;
 const SETTLE_MS = 10_000;
 /** Routes of ours say where inner packets go, not how peers are reached. */
 const OWN_ROUTE_PROTOCOL = 84;
-
-/** Reserved for documentation (RFC 5737): the way there is the default route's, which says what our packets leave by. */
-const FAR_AWAY = ipv4('198.51.100.1');
 
 export interface FastPathOptions extends FirewallQuestion {
   readonly mode: 'auto' | 'ebpf';
@@ -72,24 +67,13 @@ export interface FastPathOptions extends FirewallQuestion {
 
 /** @throws UnavailableError where it cannot run, or in mode `ebpf` may not */
 export async function startFastPath(options: FastPathOptions): Promise<FastPath> {
-  const own = ownAtFirst(options);
-  const firewall = await judgeOnce(options, own);
-  const obstacle = firewall.outbound ?? firewall.inbound;
+  const first = await judgeAtFirst(options, options.local);
+  const obstacle = first.verdict.outbound ?? first.verdict.inbound;
   if (options.mode === 'ebpf' && obstacle !== null)
     throw new UnavailableError('ERR_EBPF_FIREWALL', `--fast-path ebpf would go around ${obstacle}`, {
       hint: 'use --fast-path auto, which leaves that direction to the slow path, or take it away',
     });
-  return new FastPath(options, firewall, own);
-}
-
-/** Before the first configuration, which says it better: the source that is set, or the default route's. */
-function ownAtFirst({ local, enter }: FastPathOptions): OwnAddresses {
-  if (local !== null) return { outbound: [local], inbound: [local] };
-  const ways = enter(openRouteLookup);
-  const { source } = ways.wayTo(FAR_AWAY);
-  ways.close();
-  const own = source === null ? [] : [source];
-  return { outbound: own, inbound: own };
+  return new FastPath(options, first);
 }
 
 export class FastPath {
@@ -120,7 +104,7 @@ export class FastPath {
   #timer: NodeJS.Timeout | undefined;
   readonly #watch: { stop(): Promise<void> };
 
-  constructor(options: FastPathOptions, firewall: OuterFirewall, own: OwnAddresses) {
+  constructor(options: FastPathOptions, first: Judgement) {
     const { enter } = options;
     this.#options = options;
     this.#devices = new HostDevices(enter);
@@ -128,7 +112,7 @@ export class FastPath {
     this.#pins = pins;
     this.maps = new FastPathMaps(this.#bpf, pins);
     // What others have left is not to run against the firewall.
-    const isForbidden = firewall.outbound !== null || firewall.inbound !== null;
+    const isForbidden = first.verdict.outbound !== null || first.verdict.inbound !== null;
     this.#isSuccessor = !this.maps.adopted && !isForbidden && (pins?.links().size ?? 0) > 0;
     const opened: { close(): void }[] = [this.maps];
     try {
@@ -136,7 +120,13 @@ export class FastPath {
       opened.push(this.#ways);
       this.#routes = enter(openRoutingSocket);
       opened.push(this.#routes);
-      this.#firewall = new FirewallJudge(options, firewall, own, () => this.#settle());
+      this.#firewall = new FirewallJudge({
+        ...options,
+        first,
+        // Off at every rule of kube-proxy's would be worse than the second until it is read.
+        unread: 'stands',
+        onVerdict: () => this.#settle(),
+      });
       opened.push(this.#firewall);
       this.#programs = {
         outbound: this.maps.load(outboundProgram(), TCX_EGRESS),
@@ -277,7 +267,6 @@ export class FastPath {
   #tick(): void {
     const nowMs = performance.now();
     this.#mended(() => {
-      this.#firewall.tick(nowMs);
       this.#pathMtus.tick(nowMs);
       if (nowMs - this.#checkedMs < CHECK_MS - TICK_MS / 2) return;
       this.#checkedMs = nowMs;

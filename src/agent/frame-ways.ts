@@ -5,37 +5,31 @@
  * of protocol 4 the kernel is asked for its route, as from our outer source, and for the Ethernet address of that
  * route's next hop; both are followed by rtnetlink, REST_MS together. A peer for which either is missing, that
  * leaves by a device without Ethernet addresses, or whose route sets an MTU, which frames would not heed, goes by the
- * raw socket. All do where a chain of the firewall or an IPsec policy has a say about them, and until that is known:
- * at the start, and after each change of the firewall. Frames are never needed, only faster.
+ * raw socket. All do where a chain of the firewall or an IPsec policy has a say about them, and until that is known
+ * (firewall-judge.ts): at the start, and after each change of either. Frames are never needed, only faster.
  */
 import { UnavailableError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { FrameWay } from '../dataplane/frame-table.ts';
 import type { ForwardingChange, ForwardingConfig, Peer } from '../fib/forwarding-config.ts';
-import { hasIpsecPolicies } from '../host/ipsec.ts';
-import { type OuterFirewall, readOuterFirewall } from '../host/outer-firewall.ts';
 import { watchReadable } from '../io/readiness.ts';
 import { openRouteLookup, type RouteLookup } from '../io/route-lookup.ts';
-import { dumpTable, openFirewallSocket, openNeighbourSocket, type RouteSocket } from '../io/route-socket.ts';
+import { dumpTable, openNeighbourSocket, type RouteSocket } from '../io/route-socket.ts';
 import type { Ipv4 } from '../ip/ipv4.ts';
 import { decodeNetlink } from '../wire/rtnetlink.ts';
 import type { DataPlane } from './data-plane.ts';
-import { legacyTables } from './legacy-tables.ts';
+import { FirewallJudge, type FirewallQuestion, hostFirewall, judgeAtFirst } from './firewall-judge.ts';
 import type { SenderMode } from './options.ts';
 import type { SenderState } from './sender-state.ts';
 
 /** What the kernel tells within this time is looked at together; nothing wakes us where it says nothing. */
 const REST_MS = 100;
-/** The firewall, and IPsec, of which nobody tells us, are judged this often at most, and at least. */
-const JUDGE_MIN_MS = 1000;
-const JUDGE_MAX_MS = 30_000;
 /** Routes that this program and Felix set concern inner packets. */
 const INNER_ROUTE_PROTOCOLS = [80, 84];
 /** Neighbours of a large network come and go all the time. */
 const NEIGHBOURS_MS = 500;
 /** So many routes are asked for in some 10 ms; a node with more peers has no few that get most of its packets. */
 const FRAME_PEERS_MAX = 1000;
-const NOT_READ = 'the firewall, or a change of it, has not been read yet';
 const NO_MAC = '00:00:00:00:00:00';
 const ETHERTYPE_IPV4_BYTES = [0x08, 0x00];
 
@@ -46,6 +40,8 @@ export interface FrameOptions {
   readonly mode: SenderMode;
   readonly transport: 'ipip' | 'udp' | 'auto';
   readonly logger: Logger;
+  /** The outer source where it is fixed. */
+  readonly local?: Ipv4 | null;
 }
 
 /** @throws UnavailableError where frames were insisted on and something of the host has a say about outer packets */
@@ -54,7 +50,7 @@ export async function withFrames(plane: DataPlane, options: FrameOptions): Promi
   const none = withoutFrames(options, plane.setFrameWays !== undefined);
   if (none !== null) return tellingSender(plane, { mode, framedPeers: 0, why: none });
   try {
-    if (mode === 'packet') await requireNoObstacle(plane.device.name);
+    if (mode === 'packet') await requireNoObstacle(plane.device.name, options.local ?? null);
     return new FramedDataPlane(plane, options);
   } catch (error) {
     if (mode === 'packet') {
@@ -67,10 +63,15 @@ export async function withFrames(plane: DataPlane, options: FrameOptions): Promi
   }
 }
 
-async function requireNoObstacle(tunnelDevice: string): Promise<void> {
-  const obstacle = await obstacleOf(tunnelDevice);
-  if (obstacle !== null)
-    throw new UnavailableError('ERR_SENDER', `--sender packet would go around ${obstacle}`, {
+/** Frames are sent in the namespace that this process is in. */
+function questionOf(tunnelDevice: string): FirewallQuestion {
+  return { firewall: hostFirewall(tunnelDevice), enter: (fn) => fn() };
+}
+
+async function requireNoObstacle(tunnelDevice: string, local: Ipv4 | null): Promise<void> {
+  const { verdict } = await judgeAtFirst(questionOf(tunnelDevice), local);
+  if (verdict.outbound !== null)
+    throw new UnavailableError('ERR_SENDER', `--sender packet would go around ${verdict.outbound}`, {
       hint: 'use --sender auto, which sends by raw sockets then, or take it away',
     });
 }
@@ -86,24 +87,17 @@ function tellingSender(plane: DataPlane, state: SenderState): DataPlane {
   return Object.assign(plane, { sender: () => state });
 }
 
-/** What would be gone around, in words; null where there is nothing. */
-async function obstacleOf(tunnelDevice: string): Promise<string | null> {
-  const firewall: OuterFirewall = await readOuterFirewall({ legacyTables: legacyTables(), tunnelDevice });
-  if (firewall.outbound !== null) return `a chain of the host's firewall: ${firewall.outbound}`;
-  return (await hasIpsecPolicies()) ? "the host's IPsec policies" : null;
-}
-
 class FramedDataPlane implements DataPlane {
   readonly device: DataPlane['device'];
   readonly #plane: DataPlane;
   readonly #options: FrameOptions;
   readonly #lookup: RouteLookup = openRouteLookup();
   readonly #events: RouteSocket = openNeighbourSocket();
-  readonly #rules: RouteSocket = openFirewallSocket();
+  readonly #firewall: FirewallJudge;
   readonly #peers = new Map<Ipv4, Peer>();
   #outerSource: Ipv4 | null = null;
-  /** Why the host forbids frames, or might; null where it does not. */
-  #forbidden: string | null = NOT_READ;
+  /** Why ways are not followed any more; null while they are. */
+  #lost: string | null = null;
   #tooMany = false;
   /** Of each peer: the device and the next hop on it. */
   #routes = new Map<Ipv4, { readonly device: number; readonly hop: Ipv4 }>();
@@ -114,10 +108,7 @@ class FramedDataPlane implements DataPlane {
   #said = '';
   #laid = '';
   #laying: Promise<void> = Promise.resolve();
-  #rulesChanged = false;
-  #judging = false;
-  #judgedMs = Number.NEGATIVE_INFINITY;
-  readonly #watches: readonly { stop(): Promise<void> }[];
+  readonly #watch: { stop(): Promise<void> };
   #timer: NodeJS.Timeout | undefined;
   #ended = false;
 
@@ -125,10 +116,12 @@ class FramedDataPlane implements DataPlane {
     this.device = plane.device;
     this.#plane = plane;
     this.#options = options;
-    this.#watches = [this.#events, this.#rules].map(({ fd }) =>
-      watchReadable(fd, () => this.#tick(), REST_MS),
-    );
-    this.#plan();
+    this.#firewall = new FirewallJudge({
+      ...questionOf(plane.device.name),
+      unread: 'forbids',
+      onVerdict: () => this.#lay(),
+    });
+    this.#watch = watchReadable(this.#events.fd, () => this.#tick(), REST_MS);
   }
 
   get revision(): number {
@@ -153,7 +146,7 @@ class FramedDataPlane implements DataPlane {
       else if (operation.op === 'delete-peer') this.#peers.delete(operation.address);
       else if (operation.op === 'set-local') this.#outerSource = operation.outerSource;
     }
-    if (this.#moved !== null) this.#plan();
+    this.#plan();
     return result;
   }
 
@@ -179,10 +172,10 @@ class FramedDataPlane implements DataPlane {
 
   async stop(): Promise<void> {
     this.#end();
-    await Promise.all(this.#watches.map((watch) => watch.stop()));
+    await this.#watch.stop();
     await this.#laying;
     await this.#plane.stop();
-    for (const part of [this.#lookup, this.#events, this.#rules]) part.close();
+    for (const part of [this.#lookup, this.#events]) part.close();
   }
 
   #findRoutes(): void {
@@ -198,9 +191,9 @@ class FramedDataPlane implements DataPlane {
     }
   }
 
-  /** Tells the outbound thread what has changed. */
+  /** Tells the outbound thread what has changed, and people. */
   #lay(): void {
-    const ways = this.#forbidden === null ? this.#ways() : [];
+    const ways = this.#forbidden() === null ? this.#ways() : [];
     this.#framedPeers = ways.length;
     const laid = JSON.stringify(
       ways.map(({ peer, interfaceIndex, header }) => [peer, interfaceIndex, ...header]),
@@ -211,6 +204,7 @@ class FramedDataPlane implements DataPlane {
         // The plane says itself that a thread is gone.
       });
     }
+    this.#say();
   }
 
   #ways(): FrameWay[] {
@@ -236,32 +230,42 @@ class FramedDataPlane implements DataPlane {
 
   #whyNot(): string | null {
     if (this.#outerSource === null) return 'no outer source is set';
-    return this.#tooMany ? `frames are for up to ${FRAME_PEERS_MAX} peers` : this.#forbidden;
+    return this.#tooMany ? `frames are for up to ${FRAME_PEERS_MAX} peers` : this.#forbidden();
+  }
+
+  /** Why the host forbids frames, or might; null where it does not. */
+  #forbidden(): string | null {
+    if (this.#lost !== null) return `what concerns them cannot be followed: ${this.#lost}`;
+    const obstacle = this.#firewall.verdict.outbound;
+    return obstacle === null ? null : `frames would go around ${obstacle}`;
   }
 
   #say(): void {
     const why = this.#whyNot();
     const ways = this.#framedPeers;
     const said = why ?? (ways > 0 ? 'frames' : 'nobody yet');
-    if (said === this.#said || why === NOT_READ) return;
+    // That nothing is known yet is soon over.
+    const passes = this.#lost === null && this.#firewall.isUnread && why === this.#forbidden();
+    if (said === this.#said || passes) return;
     this.#said = said;
     const { logger } = this.#options;
     if (why !== null) logger.info({}, `outer packets go by raw sockets: ${why}`);
     else if (ways > 0) logger.info({ peers: ways }, 'outer packets go as frames, past the IP output');
   }
 
-  /** The next look: soon where something waits for one, else when it is time to judge again. */
+  /** What waits for a look gets it soon. */
   #plan(): void {
-    clearTimeout(this.#timer);
-    if (this.#ended) return;
-    const waits = this.#moved !== null || (this.#rulesChanged && this.#peers.size > 0);
-    this.#timer = setTimeout(() => this.#tick(), waits ? REST_MS : JUDGE_MAX_MS);
-    this.#timer.unref();
+    if (this.#ended || this.#moved === null) return;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#tick();
+    }, REST_MS).unref();
   }
 
   #end(): void {
     this.#ended = true;
     clearTimeout(this.#timer);
+    this.#firewall.close();
   }
 
   #tick(): void {
@@ -269,24 +273,14 @@ class FramedDataPlane implements DataPlane {
     try {
       this.#readEvents();
       if (this.#moved === 'routes' || performance.now() - this.#lookedMs >= NEIGHBOURS_MS) this.#look();
-      while (this.#rules.receive() !== null) this.#rulesChanged = true;
     } catch (error) {
-      this.#forbidden = `what concerns them cannot be followed: ${(error as Error).message}`;
+      this.#lost = (error as Error).message;
       this.#end();
-      for (const watch of this.#watches) void watch.stop();
+      void this.#watch.stop();
       this.#lay();
-      this.#say();
       return;
     }
-    // The new rule may be meant for us; the chains are read when the changes leave time for it.
-    if (this.#rulesChanged && this.#forbidden === null) {
-      this.#forbidden = NOT_READ;
-      this.#lay();
-    }
-    const sinceMs = performance.now() - this.#judgedMs;
-    const due = sinceMs >= (this.#rulesChanged ? JUDGE_MIN_MS : JUDGE_MAX_MS);
-    if (due && !this.#judging && this.#peers.size > 0) void this.#judge();
-    else this.#plan();
+    this.#plan();
   }
 
   #look(): void {
@@ -294,9 +288,10 @@ class FramedDataPlane implements DataPlane {
     if (moved === null) return;
     this.#moved = null;
     this.#lookedMs = performance.now();
+    if (this.#outerSource !== null && this.#peers.size > 0)
+      this.#firewall.setOwn({ outbound: [this.#outerSource], inbound: [] });
     if (moved === 'routes') this.#findRoutes();
     this.#lay();
-    this.#say();
   }
 
   #readEvents(): void {
@@ -309,27 +304,6 @@ class FramedDataPlane implements DataPlane {
           else if (!inner) this.#moved = 'routes';
         }
     }
-  }
-
-  async #judge(): Promise<void> {
-    this.#judging = true;
-    this.#rulesChanged = false;
-    let forbidden: string | null;
-    try {
-      const obstacle = await obstacleOf(this.device.name);
-      forbidden = obstacle === null ? null : `frames would go around ${obstacle}`;
-    } catch (error) {
-      forbidden = `whether frames would go around something cannot be read: ${(error as Error).message}`;
-    }
-    this.#judging = false;
-    this.#judgedMs = performance.now();
-    // What changed while it was read is read next.
-    if (!this.#rulesChanged) {
-      this.#forbidden = forbidden;
-      this.#lay();
-      this.#say();
-    }
-    this.#plan();
   }
 }
 

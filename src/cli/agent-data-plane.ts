@@ -31,9 +31,10 @@ export function dataPlaneStarter(
   return async (parts) => {
     const starting = startDataPlane({ ...parts, sender, queues, threads });
     threads = undefined;
-    const plane = await withFrames(await starting, { mode: sender, transport, logger });
+    const source = local === undefined ? {} : { local };
+    const plane = await withFrames(await starting, { mode: sender, transport, logger, ...source });
     if (!usesFastPath) return withFastPathOff(plane, fastPath.pinRoot);
     const { withFastPath } = await import('../agent/fast-path-plane.ts');
-    return withFastPath(plane, { ...fastPath, transport, logger, ...(local === undefined ? {} : { local }) });
+    return withFastPath(plane, { ...fastPath, transport, logger, ...source });
   };
 }
