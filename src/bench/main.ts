@@ -22,7 +22,7 @@ import { cpus, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { systemClock } from '../base/clock.ts';
-import { FailedError, TortieError, UsageError } from '../base/errors.ts';
+import { FailedError, UsageError } from '../base/errors.ts';
 import { installedFile } from '../base/installation.ts';
 import { ClangTwin, clangOnPath, FAST_PATH_FLAGS } from './clang-twin.ts';
 import { type Contender, kernelVxlan, underlay, underlayWithoutOffloads } from './contender.ts';
@@ -39,6 +39,7 @@ import {
 import { directoryPeer, fastd, vtun, wireguardGo } from './peers.ts';
 import { plot } from './plot.ts';
 import { appendLine, type Circumstances, Results } from './results.ts';
+import { runBench } from './run-bench.ts';
 import { TortieContender } from './tortie.ts';
 import { TwoHosts } from './two-hosts.ts';
 
@@ -272,12 +273,8 @@ function writePage(files: readonly string[]): void {
   writeFileSync(PICTURE, plot(results));
 }
 
-try {
-  if (positionals[0] === 'page') writePage(positionals.slice(1));
-  else if (positionals.length === 0) await compare();
-  else throw new UsageError(`${positionals.join(' ')}: expected nothing, or page RESULTS…`);
-} catch (error) {
-  if (!(error instanceof TortieError)) throw error;
-  log(error.message);
-  process.exitCode = error.exitCode;
-}
+await runBench(() => {
+  if (positionals[0] === 'page') return writePage(positionals.slice(1));
+  if (positionals.length === 0) return compare();
+  throw new UsageError(`${positionals.join(' ')}: expected nothing, or page RESULTS…`);
+});

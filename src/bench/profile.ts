@@ -7,9 +7,10 @@ import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
-import { FailedError, TortieError, UsageError } from '../base/errors.ts';
+import { FailedError, UsageError } from '../base/errors.ts';
 import { measure } from './measure.ts';
 import { markdownTable, replaceSection } from './page.ts';
+import { runBench } from './run-bench.ts';
 import { TortieContender } from './tortie.ts';
 import { command, TwoHosts } from './two-hosts.ts';
 
@@ -162,15 +163,12 @@ async function main(page: boolean, words: readonly string[]): Promise<void> {
   if (page) replaceSection('profile', parts.join('\n\n'));
 }
 
-if (import.meta.url === `file://${process.argv[1]}`)
-  try {
-    const words = process.argv.slice(2);
-    await main(
+if (import.meta.url === `file://${process.argv[1]}`) {
+  const words = process.argv.slice(2);
+  await runBench(() =>
+    main(
       words.includes('--page'),
       words.filter((word) => word !== '--page'),
-    );
-  } catch (error) {
-    if (!(error instanceof TortieError)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exitCode = error.exitCode;
-  }
+    ),
+  );
+}

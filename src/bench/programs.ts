@@ -4,13 +4,14 @@
  * costs some 20 ns a run, and is put back); both with what the kernel's helpers take, which is most of it.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { FailedError, TortieError } from '../base/errors.ts';
+import { FailedError } from '../base/errors.ts';
 import { Bpf } from '../io/bpf.ts';
 import { ClangTwin, clangOnPath, type TwinnedLink } from './clang-twin.ts';
 import { CLANG_TWIN } from './goals.ts';
 import { type Durations, type Figure, measure } from './measure.ts';
 import { markdownTable } from './page.ts';
 import { median } from './results.ts';
+import { runBench } from './run-bench.ts';
 import { TwoHosts } from './two-hosts.ts';
 
 const STATS = '/proc/sys/kernel/bpf_stats_enabled';
@@ -91,10 +92,4 @@ async function main(rounds: number): Promise<void> {
   }
 }
 
-try {
-  await main(Number(process.argv[2] ?? ROUNDS));
-} catch (error) {
-  if (!(error instanceof TortieError)) throw error;
-  process.stderr.write(`${error.message}\n`);
-  process.exitCode = error.exitCode;
-}
+await runBench(() => main(Number(process.argv[2] ?? ROUNDS)));

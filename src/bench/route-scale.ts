@@ -18,8 +18,9 @@ import { installedFile } from '../base/installation.ts';
 import { interfaceIndex } from '../io/netns.ts';
 import { sendRouteRequests } from '../io/route-requests.ts';
 import { formatIpv4, type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
-import { encodeRoute, ROUTE_UNICAST, RT_TABLE_MAIN, SCOPE_UNIVERSE } from '../wire/rtnetlink.ts';
+import { encodeRoute, mainRoute, ROUTE_UNICAST } from '../wire/rtnetlink.ts';
 import { Prober, residentBytes } from './prober.ts';
+import { runBench, sizesAsked } from './run-bench.ts';
 import { end } from './two-hosts.ts';
 
 const MAIN = installedFile('dist/cli/main.js').pathname;
@@ -49,11 +50,10 @@ function setRoutes(
   const index = interfaceIndex(DEVICE);
   const requests = routes.map(({ destination, length, via }, sequence) =>
     encodeRoute(
-      {
-        ...{ change: 'set', destination, prefixLength: length, table: RT_TABLE_MAIN, protocol: 80 },
-        ...{ scope: SCOPE_UNIVERSE, type: ROUTE_UNICAST, priority: 0, preferredSource: null, mtu: 0 },
+      mainRoute({
+        ...{ change: 'set', destination, prefixLength: length, protocol: 80, type: ROUTE_UNICAST },
         nextHops: [{ gateway: via, interfaceIndex: index, onlink: true, dead: false, weight: 1 }],
-      },
+      }),
       sequence,
       'errors only',
     ),
@@ -173,24 +173,27 @@ class RouteBench {
 
 const ROW = (cells: readonly (string | number)[]) => cells.map((cell) => String(cell).padStart(14)).join('');
 
-const bench = new RouteBench();
-try {
-  const head = [
-    'routes',
-    'followed ms',
-    'forwarding ms',
-    'change ms',
-    'worst ms',
-    'loaded ms',
-    'worst ms',
-    'resident MB',
-  ];
-  process.stdout.write(`${ROW(head)}\n`);
-  const only = process.argv[2] === undefined ? undefined : Number(process.argv[2]);
-  for (const routes of SIZES.filter((size) => only === undefined || size === only)) {
-    const figures = await bench.run(routes);
-    process.stdout.write(`${ROW([routes, ...figures.map((value) => Math.round(value * 10) / 10)])}\n`);
+async function main(sizes: readonly number[]): Promise<void> {
+  const bench = new RouteBench();
+  try {
+    const head = [
+      'routes',
+      'followed ms',
+      'forwarding ms',
+      'change ms',
+      'worst ms',
+      'loaded ms',
+      'worst ms',
+      'resident MB',
+    ];
+    process.stdout.write(`${ROW(head)}\n`);
+    for (const routes of sizes) {
+      const figures = await bench.run(routes);
+      process.stdout.write(`${ROW([routes, ...figures.map((value) => Math.round(value * 10) / 10)])}\n`);
+    }
+  } finally {
+    bench.remove();
   }
-} finally {
-  bench.remove();
 }
+
+await runBench(() => main(sizesAsked(process.argv[2], SIZES, 'routes', (routes) => routes)));

@@ -18,6 +18,7 @@ import { blockKey } from '../model/keys.ts';
 import type { Datastore } from '../store/datastore.ts';
 import { openDatastore } from '../store/open.ts';
 import { Prober, residentBytes } from './prober.ts';
+import { runBench, sizesAsked } from './run-bench.ts';
 import {
   blockOf,
   blockValue,
@@ -197,16 +198,19 @@ async function fill(store: Datastore, cluster: ScaleCluster): Promise<void> {
 
 const ROW = (cells: readonly (string | number)[]) => cells.map((cell) => String(cell).padStart(12)).join('');
 
-const bench = new Bench();
-try {
-  process.stdout.write(
-    `${ROW(['nodes', 'blocks', 'start ms', 'restart ms', 'change ms', 'worst ms', 'resident MB'])}\n`,
-  );
-  const only = process.argv[2] === undefined ? undefined : Number(process.argv[2]);
-  for (const size of SIZES.filter(({ nodes }) => only === undefined || nodes === only)) {
-    const figures = await bench.run(size);
-    process.stdout.write(`${ROW(Object.values(figures).map((value) => Math.round(value * 10) / 10))}\n`);
+async function main(sizes: readonly ScaleCluster[]): Promise<void> {
+  const bench = new Bench();
+  try {
+    process.stdout.write(
+      `${ROW(['nodes', 'blocks', 'start ms', 'restart ms', 'change ms', 'worst ms', 'resident MB'])}\n`,
+    );
+    for (const size of sizes) {
+      const figures = await bench.run(size);
+      process.stdout.write(`${ROW(Object.values(figures).map((value) => Math.round(value * 10) / 10))}\n`);
+    }
+  } finally {
+    bench.remove();
   }
-} finally {
-  bench.remove();
 }
+
+await runBench(() => main(sizesAsked(process.argv[2], SIZES, 'nodes', ({ nodes }) => nodes)));

@@ -6,7 +6,7 @@
  */
 import { sendRouteRequests } from '../io/route-requests.ts';
 import type { Prefix } from '../ip/prefix.ts';
-import { encodeRoute, type RouteMessage, RT_TABLE_MAIN, SCOPE_UNIVERSE } from '../wire/rtnetlink.ts';
+import { encodeRoute, mainRoute, type RouteMessage, RT_TABLE_MAIN } from '../wire/rtnetlink.ts';
 
 const ROUTE_UNREACHABLE = 7;
 const PROTOCOL_KERNEL = 2;
@@ -39,19 +39,14 @@ function tellKernel(
 ): ReadonlyMap<number, number> {
   const requests = prefixes.map((prefix, sequence) =>
     encodeRoute(
-      {
+      mainRoute({
         change,
         destination: prefix.address,
         prefixLength: prefix.length,
-        table: RT_TABLE_MAIN,
         protocol: PROTOCOL_KERNEL,
-        scope: SCOPE_UNIVERSE,
         type: ROUTE_UNREACHABLE,
         priority: LAST_METRIC,
-        preferredSource: null,
-        mtu: 0,
-        nextHops: [],
-      },
+      }),
       sequence,
       'errors only',
     ),

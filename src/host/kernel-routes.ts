@@ -13,6 +13,7 @@ import { dumpTable } from '../io/route-socket.ts';
 import { formatPrefix, type Prefix, prefixOf } from '../ip/prefix.ts';
 import {
   encodeRoute,
+  mainRoute,
   ROUTE_BLACKHOLE,
   ROUTE_UNICAST,
   type RouteMessage,
@@ -89,19 +90,8 @@ function message(
   scope: number,
   nextHops: readonly RouteNextHop[],
 ): Omit<RouteMessage, 'kind'> {
-  return {
-    change,
-    destination: prefix.address,
-    prefixLength: prefix.length,
-    table: RT_TABLE_MAIN,
-    protocol: ROUTE_PROTOCOL,
-    scope,
-    type,
-    priority: 0,
-    preferredSource: null,
-    mtu: 0,
-    nextHops,
-  };
+  const [destination, prefixLength] = [prefix.address, prefix.length];
+  return mainRoute({ change, destination, prefixLength, protocol: ROUTE_PROTOCOL, type, scope, nextHops });
 }
 
 /** A route of ours as the kernel tells it. */

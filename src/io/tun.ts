@@ -73,11 +73,9 @@ const TRANSMIT_QUEUE_PACKETS = 2000;
 export type TunOffloads = 'none' | 'tcp' | 'tcp+udp';
 
 export interface Tun {
-  /** Of the first queue. */
-  readonly fd: number;
-  /** What packets are read from, `fd` first. */
+  /** What packets are read from. */
   readonly queues: readonly number[];
-  /** What packets are written to: `fd` where that is the only queue. */
+  /** What packets are written to: the queue where that is the only one. */
   readonly writer: number;
   readonly name: string;
   readonly index: number;
@@ -112,11 +110,11 @@ export function openTun(name: string, wanted: TunOffloads, queues = 1): Tun {
     const offloads = setOffloads(first, wanted);
     setTransmitQueue(name);
     const device = { name, index: interfaceIndex(name), offloads };
-    if (queues === 1) return { ...device, fd: first, queues: [first], writer: first };
+    if (queues === 1) return { ...device, queues: [first], writer: first };
     if (calls.ioctl(first, TUNSETQUEUE, interfaceRequest('', IFF_DETACH_QUEUE)) < 0)
       throw systemCallFailed(`detaching a queue of ${name}`);
     const readers = Array.from({ length: queues }, attached);
-    return { ...device, fd: readers[0]!, queues: readers, writer: first };
+    return { ...device, queues: readers, writer: first };
   } catch (error) {
     for (const fd of opened) calls.close(fd);
     throw error;
@@ -134,9 +132,9 @@ const attachFlags = (several: boolean) =>
 
 /** Takes the persistent device `name` away again. Fails where another process has it. */
 export function removeTun(name: string): void {
-  const { fd } = openTun(name, 'none');
-  if (systemCalls().ioctlValue(fd, TUNSETPERSIST, 0) < 0) throw systemCallFailed(`removing ${name}`);
-  systemCalls().close(fd);
+  const { writer } = openTun(name, 'none');
+  if (systemCalls().ioctlValue(writer, TUNSETPERSIST, 0) < 0) throw systemCallFailed(`removing ${name}`);
+  systemCalls().close(writer);
 }
 
 function setOffloads(fd: number, wanted: TunOffloads): TunOffloads {

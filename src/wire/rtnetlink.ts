@@ -503,6 +503,22 @@ function encodeMultipath(hops: readonly RouteNextHop[]): Uint8Array {
 /** Both heads, six attributes of four bytes, one of eight, and the head of the next hops. */
 const MOST_ROUTE_BYTES = MESSAGE_HEADER_BYTES + RTMSG_BYTES + 6 * 8 + 12 + ATTRIBUTE_HEADER_BYTES;
 
+/** A route of the main table without what is not said of it. */
+export function mainRoute(
+  route: Pick<RouteMessage, 'change' | 'destination' | 'prefixLength' | 'protocol' | 'type'> &
+    Partial<Pick<RouteMessage, 'scope' | 'priority' | 'nextHops'>>,
+): Omit<RouteMessage, 'kind'> {
+  return {
+    table: RT_TABLE_MAIN,
+    scope: SCOPE_UNIVERSE,
+    priority: 0,
+    preferredSource: null,
+    mtu: 0,
+    nextHops: [],
+    ...route,
+  };
+}
+
 /** Puts a route into the table in place of one with the same destination and priority, or takes it away. */
 export function encodeRoute(
   route: Omit<RouteMessage, 'kind'>,

@@ -158,8 +158,8 @@ test('a raw sink says why a packet does not leave, and goes on behind it', () =>
 test('a TUN gives what is routed into it behind ten zero bytes, and takes pieces', async () => {
   const memory = new Arena(2 << 20);
   const tun = inside(() => openTun('tort0', 'none'));
-  const source = new TunSource(tun.fd, memory, new PacketBatch(memory, 4));
-  const sink = new TunSink(tun.fd, memory, new PieceBatch(4, 8));
+  const source = new TunSource(tun.queues[0]!, memory, new PacketBatch(memory, 4));
+  const sink = new TunSink(tun.writer, memory, new PieceBatch(4, 8));
   try {
     ip('netns', 'exec', NAMESPACE, 'sysctl', '-qw', 'net.ipv6.conf.tort0.disable_ipv6=1');
     ip('-n', NAMESPACE, 'link', 'set', 'tort0', 'up');
@@ -181,7 +181,7 @@ test('a TUN gives what is routed into it behind ten zero bytes, and takes pieces
     expect([...reply.slice(0, 10)]).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     expect([reply[10 + 9], hex(reply.slice(22, 26)), reply[30]]).toEqual([1, '0a00010b', 0]);
   } finally {
-    systemCalls().close(tun.fd);
+    systemCalls().close(tun.writer);
     inside(() => removeTun('tort0'));
   }
   expect(ip('-n', NAMESPACE, 'link')).not.toContain('tort0');
@@ -266,7 +266,7 @@ test('what keeps a device from us is told apart, each with exit status 4', () =>
   try {
     const failure = (name: string, queues = 1) => {
       try {
-        systemCalls().close(inside(() => openTun(name, 'none', queues)).fd);
+        systemCalls().close(inside(() => openTun(name, 'none', queues)).writer);
       } catch (error) {
         return error instanceof UnavailableError ? [error.code, error.exitCode] : error;
       }
@@ -278,7 +278,7 @@ test('what keeps a device from us is told apart, each with exit status 4', () =>
     expect(failure('tort2', 2)).toEqual(['ERR_DEVICE_TAKEN', 4]);
     expect(failure('a name with spaces')).toEqual(['ERR_DEVICE_NAME', 4]);
   } finally {
-    systemCalls().close(held.fd);
+    systemCalls().close(held.writer);
   }
   expect(withoutCapability('net_admin', "openTun('tort4', 'none')")).toEqual({
     code: 'ERR_PRIVILEGE',

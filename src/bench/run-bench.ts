@@ -1,0 +1,26 @@
+/** What the benches have in common as commands. */
+import { TortieError, UsageError } from '../base/errors.ts';
+
+/** Misuse and failures that are foreseen are one line and an exit code; all else is a bug, with its stack. */
+export async function runBench(bench: () => Promise<void> | void): Promise<void> {
+  try {
+    await bench();
+  } catch (error) {
+    if (!(error instanceof TortieError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exitCode = error.exitCode;
+  }
+}
+
+/** All sizes, or the one that `word` names by its number of `things`. */
+export function sizesAsked<Size>(
+  word: string | undefined,
+  sizes: readonly Size[],
+  things: string,
+  numberOf: (size: Size) => number,
+): readonly Size[] {
+  const asked = sizes.filter((size) => word === undefined || word === String(numberOf(size)));
+  if (asked.length === 0)
+    throw new UsageError(`scale: expected one of ${sizes.map(numberOf).join(', ')} ${things}; got '${word}'`);
+  return asked;
+}
