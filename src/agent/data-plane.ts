@@ -15,8 +15,8 @@ import { raiseWakeup } from '../io/waiter.ts';
 import { type Ipv4, ipv4FromNumber } from '../ip/ipv4.ts';
 import { type Descriptors, openDescriptors } from './data-plane-descriptors.ts';
 import type { Applied, PacketThreadOrder } from './data-plane-messages.ts';
+import type { SenderMode } from './data-plane-settings.ts';
 import type { FastPathState } from './fast-path-state.ts';
-import type { SenderMode } from './options.ts';
 import { newPacketThreads, type PacketThread, type PacketThreadRole } from './packet-threads.ts';
 import type { SenderState } from './sender-state.ts';
 

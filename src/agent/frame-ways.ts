@@ -18,8 +18,8 @@ import { dumpTable, openNeighbourSocket, type RouteSocket } from '../io/route-so
 import type { Ipv4 } from '../ip/ipv4.ts';
 import { decodeNetlink } from '../wire/rtnetlink.ts';
 import type { DataPlane } from './data-plane.ts';
+import type { SenderMode } from './data-plane-settings.ts';
 import { FirewallJudge, type FirewallQuestion, hostFirewall, judgeAtFirst } from './firewall-judge.ts';
-import type { SenderMode } from './options.ts';
 import type { SenderState } from './sender-state.ts';
 
 /** What the kernel tells within this time is looked at together; nothing wakes us where it says nothing. */

@@ -12,6 +12,7 @@
  * the same process. What else ends an agent early (a worker that dies) ends it as a failure, for the supervisor to
  * start it anew.
  */
+import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
@@ -34,6 +35,7 @@ import { register } from './registration.ts';
 import { SENDER_STARTING } from './sender-state.ts';
 import { AGENT_STATUS_VERSION, type AgentStatus } from './status.ts';
 import { serveStatus } from './status-socket.ts';
+import { Stoppers } from './stoppers.ts';
 
 /** How soon an agent whose device was deleted begins anew. */
 const RESTART_MS = 500;
@@ -89,8 +91,7 @@ class NodeAgent {
   readonly #options: AgentOptions;
   readonly #parts: AgentParts;
   readonly #startedAt: string;
-  /** What stops the things that were started, the newest last. */
-  readonly #stoppers: (() => Promise<void> | void)[] = [];
+  readonly #stoppers = new Stoppers();
   readonly #inner = new AbortController();
   #store: Datastore | undefined;
   #dataPlane: DataPlane | undefined;
@@ -118,7 +119,7 @@ class NodeAgent {
       this.#parts.openDatastore(),
     ]);
     this.#store = store;
-    this.#stoppers.push(() => store.close());
+    this.#stoppers.add(() => store.close());
     const keeper = this.#createKeeper(store);
     const reconciler = new Reconciler({
       settings: this.#options,
@@ -171,10 +172,7 @@ class NodeAgent {
 
   /** Resolves when the signal aborts. @throws what ended the agent early */
   async untilStopped(signal: AbortSignal): Promise<void> {
-    if (!this.#inner.signal.aborted)
-      await new Promise<void>((resolve) => {
-        this.#inner.signal.addEventListener('abort', () => resolve(), { once: true });
-      });
+    if (!this.#inner.signal.aborted) await once(this.#inner.signal, 'abort');
     await this.#running;
     if (this.#failure && !signal.aborted) throw this.#failure;
   }
@@ -182,14 +180,7 @@ class NodeAgent {
   async stop(): Promise<void> {
     this.#inner.abort();
     await this.#running.catch(() => {});
-    for (const stop of this.#stoppers.reverse()) {
-      try {
-        await stop();
-      } catch (error) {
-        this.#parts.logger.error({ error }, 'stopping a part of the agent failed');
-      }
-    }
-    this.#stoppers.length = 0;
+    await this.#stoppers.stop('agent', this.#parts.logger);
   }
 
   /** Now, since the listing was large, and when the agent has come to rest. */
@@ -218,12 +209,12 @@ class NodeAgent {
         },
       );
     }
-    this.#stoppers.push(() => lock.release());
+    this.#stoppers.add(() => lock.release());
   }
 
   async #serve(): Promise<void> {
     const { runDirectory, node, metrics } = this.#options;
-    this.#stoppers.push(
+    this.#stoppers.add(
       await serveStatus({
         socket: socketPath(runDirectory, node),
         metrics,
@@ -243,7 +234,7 @@ class NodeAgent {
       onExit: (error) => this.#fail(error),
     });
     this.#dataPlane = dataPlane;
-    this.#stoppers.push(() => dataPlane.stop());
+    this.#stoppers.add(() => dataPlane.stop());
     return dataPlane;
   }
 

@@ -4,34 +4,18 @@ import { join } from 'node:path';
 import { UsageError } from '../base/errors.ts';
 import { type InterfaceAddress, type Prefix, parseInterfaceAddress, parsePrefix } from '../ip/prefix.ts';
 import { type DetectionMethod, parseDetectionMethod } from './autodetection.ts';
-import { pinRoot } from './fast-path-pins.ts';
-import { FAST_PATH_MODES, type FastPathMode } from './fast-path-state.ts';
+import {
+  type DataPlaneFlags,
+  type DataPlaneSettings,
+  parseDataPlaneSettings,
+  parseMtu,
+} from './data-plane-settings.ts';
 
 /** Flags as the command line gives them: text. */
-export interface NodeRunFlags {
+export interface NodeRunFlags extends DataPlaneFlags {
   readonly name?: string;
   readonly ip?: string;
   readonly ipAutodetectionMethod?: string;
-  readonly device?: string;
-  readonly mtu?: string;
-  readonly metrics?: string;
-  readonly transport?: string;
-  readonly udpPort?: string;
-  readonly sender?: string;
-  readonly queues?: string;
-  readonly fastPath?: string;
-  readonly pin?: true;
-}
-
-/** How protocol 4 leaves: by raw sockets, or as frames of our own where nothing is gone around. */
-export type SenderMode = 'auto' | 'raw' | 'packet';
-const SENDER_MODES: readonly SenderMode[] = ['auto', 'raw', 'packet'];
-
-export interface FastPathSettings {
-  readonly mode: FastPathMode;
-  /** Whether it goes on without the agent. */
-  readonly pin: boolean;
-  readonly pinRoot: string;
 }
 
 /** How the node comes by its address. */
@@ -48,38 +32,20 @@ export interface DefaultPool {
   readonly ipipMode: 'Always' | 'CrossSubnet' | 'Never';
 }
 
-export interface AgentOptions {
+export interface AgentOptions extends DataPlaneSettings {
   readonly node: string;
   readonly address: AddressSource;
   readonly method: DetectionMethod;
-  readonly device: string;
   /** null: automatic. */
   readonly mtu: number | null;
-  readonly transport: 'ipip' | 'udp' | 'auto';
-  readonly udpPort: number;
-  readonly sender: SenderMode;
-  readonly queues: number;
-  readonly fastPath: FastPathSettings;
-  readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly defaultPool: DefaultPool | null;
-  readonly runDirectory: string;
 }
 
-export const DEFAULT_DEVICE = 'tunl0';
-/** Where kube-router's FOU listens, too. */
-export const DEFAULT_UDP_PORT = 5555;
 const DEFAULT_POOL = '192.168.0.0/16';
-const QUEUES_MAX = 16;
 /** Prefix length of the default pool's blocks. */
 export const DEFAULT_POOL_BLOCK_SIZE = 26;
-/** Interface names have 15 characters, no slash, no blank. */
-const DEVICE_NAME = /^[^\s/]{1,15}$/;
 /** Calico's names of nodes. */
 const NODE_NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
-
-export function runDirectoryOf(env: NodeJS.ProcessEnv): string {
-  return env.TORTIE_RUN_DIR || '/run/tortie';
-}
 
 export function nodeNameOf(flag: string | undefined, env: NodeJS.ProcessEnv): string {
   const name = (flag ?? env.NODENAME ?? env.HOSTNAME_OVERRIDE ?? hostname()).toLowerCase();
@@ -97,50 +63,14 @@ export function socketPath(runDirectory: string, node: string): string {
 /** @throws UsageError that names the flag or variable */
 export function parseAgentOptions(flags: NodeRunFlags, env: NodeJS.ProcessEnv): AgentOptions {
   const method = flags.ipAutodetectionMethod ?? (env.IP_AUTODETECTION_METHOD || undefined) ?? 'first-found';
-  const device = deviceNameOf(flags.device);
   return {
     node: nodeNameOf(flags.name, env),
     address: addressSource(flags.ip ?? env.IP ?? ''),
     method: parseDetectionMethod(method),
-    device,
     mtu: parseMtu(flags.mtu ?? env.FELIX_IPINIPMTU ?? ''),
-    transport: oneOf('--transport', flags.transport ?? 'ipip', ['ipip', 'udp', 'auto']),
-    udpPort: wholeNumber('--udp-port', flags.udpPort ?? String(DEFAULT_UDP_PORT), 1, 65535),
-    sender: senderMode(flags.sender),
-    queues: queueCount(flags.queues),
-    fastPath: fastPathSettings(flags, env),
-    metrics: flags.metrics === undefined ? null : listenAddress(flags.metrics),
     defaultPool: defaultPool(env),
-    runDirectory: runDirectoryOf(env),
+    ...parseDataPlaneSettings(flags, env),
   };
-}
-
-export function senderMode(flag: string | undefined): SenderMode {
-  return oneOf('--sender', flag ?? 'auto', SENDER_MODES);
-}
-
-/** Each is a thread of its own. */
-export function queueCount(flag: string | undefined): number {
-  return wholeNumber('--queues', flag ?? '1', 1, QUEUES_MAX);
-}
-
-export function fastPathSettings(
-  flags: { readonly fastPath?: string; readonly pin?: true },
-  env: NodeJS.ProcessEnv,
-): FastPathSettings {
-  const mode = oneOf('--fast-path', flags.fastPath ?? 'off', FAST_PATH_MODES);
-  if (flags.pin && mode === 'off')
-    throw new UsageError('--pin: there is nothing to pin with --fast-path off', {
-      hint: 'use --fast-path auto or ebpf',
-    });
-  return { mode, pin: flags.pin ?? false, pinRoot: pinRoot(env) };
-}
-
-export function deviceNameOf(flag: string | undefined): string {
-  const device = flag ?? DEFAULT_DEVICE;
-  if (!DEVICE_NAME.test(device))
-    throw new UsageError(`--device: expected an interface name of up to 15 characters, got "${device}"`);
-  return device;
 }
 
 /** calico/node: `IP=autodetect` detects at every start, an unset IP only where the resource has none. */
@@ -150,34 +80,6 @@ function addressSource(text: string): AddressSource {
   const address = parseInterfaceAddress(text);
   if (!address) throw new UsageError(`--ip: expected ADDRESS, ADDRESS/LENGTH or autodetect, got "${text}"`);
   return { type: 'given', address, bare: !text.includes('/') };
-}
-
-/** FELIX_IPINIPMTU=0 means automatic, as in Felix. 68: every IPv4 link must carry that much (RFC 791). */
-export function parseMtu(text: string): number | null {
-  if (text === '' || text === 'auto' || text === '0') return null;
-  return wholeNumber('--mtu', text, 68, 65535);
-}
-
-export function wholeNumber(what: string, text: string, least: number, most: number): number {
-  const value = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
-  if (!(value >= least && value <= most))
-    throw new UsageError(`${what}: expected a whole number from ${least} to ${most}, got "${text}"`);
-  return value;
-}
-
-export function oneOf<T extends string>(what: string, text: string, values: readonly T[]): T {
-  const value = values.find((v) => v === text);
-  if (value === undefined) throw new UsageError(`${what}: expected ${values.join(', ')}, got "${text}"`);
-  return value;
-}
-
-/** `9091`, `:9091` or `127.0.0.1:9091`; without a host on loopback only. */
-export function listenAddress(text: string): { host: string; port: number } {
-  const colon = text.lastIndexOf(':');
-  return {
-    host: text.slice(0, Math.max(0, colon)).replace(/^\[|\]$/g, '') || '127.0.0.1',
-    port: wholeNumber('--metrics', text.slice(colon + 1), 0, 65535),
-  };
 }
 
 function defaultPool(env: NodeJS.ProcessEnv): DefaultPool | null {

@@ -1,5 +1,5 @@
 /** What is told of how protocol 4 is sent: as it was asked for, how many peers get frames, and their share. */
-import type { SenderMode } from './options.ts';
+import type { SenderMode } from './data-plane-settings.ts';
 
 export interface SenderState {
   readonly mode: SenderMode;

@@ -2,22 +2,15 @@
  * What `node run` and `tunnel run` say of themselves on their unix sockets. A version number grows when a field
  * changes its meaning; each of the two has its own.
  */
+import type { PeerCounters } from './data-plane.ts';
 import type { FastPathState } from './fast-path-state.ts';
 import type { SenderState } from './sender-state.ts';
 
 /** One next hop: what went to it, came from it, and was dropped on its account. */
-export interface PeerStatus {
+export interface PeerStatus extends Omit<PeerCounters, 'address'> {
   readonly address: string;
   /** `none`: of `node run`, no common transport; of `tunnel run`, a next hop of routes beside the device only. */
   readonly transport: 'ipip' | 'udp' | 'none';
-  readonly outboundPackets: number;
-  readonly outboundBytes: number;
-  readonly outboundDrops: number;
-  readonly inboundPackets: number;
-  readonly inboundBytes: number;
-  readonly inboundDrops: number;
-  readonly inboundSpoofed: number;
-  readonly pathMtu: number | null;
 }
 
 /** What both say. */

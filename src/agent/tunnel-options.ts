@@ -4,37 +4,19 @@ import { UsageError } from '../base/errors.ts';
 import { type Ipv4, parseIpv4 } from '../ip/ipv4.ts';
 import { hostPrefix, type Prefix, parsePrefix, prefixOf } from '../ip/prefix.ts';
 import {
-  DEFAULT_UDP_PORT,
-  deviceNameOf,
-  type FastPathSettings,
-  fastPathSettings,
-  listenAddress,
-  oneOf,
+  type DataPlaneFlags,
+  type DataPlaneSettings,
+  parseDataPlaneSettings,
   parseMtu,
-  queueCount,
-  runDirectoryOf,
-  type SenderMode,
-  senderMode,
-  wholeNumber,
-} from './options.ts';
+} from './data-plane-settings.ts';
 
-export interface TunnelRunFlags {
-  readonly device?: string;
+export interface TunnelRunFlags extends DataPlaneFlags {
   readonly local?: string;
-  readonly mtu?: string;
   readonly allow?: string;
   readonly guard?: string;
-  readonly transport?: string;
-  readonly udpPort?: string;
-  readonly sender?: string;
-  readonly queues?: string;
-  readonly fastPath?: string;
-  readonly pin?: true;
-  readonly metrics?: string;
 }
 
-export interface TunnelOptions {
-  readonly device: string;
+export interface TunnelOptions extends DataPlaneSettings {
   /** Source of the outer header, and the only address that we take packets at; null: whatever the kernel says. */
   readonly local: Ipv4 | null;
   /** null: automatic for a device that we make, and none of our business for one that is there. */
@@ -42,13 +24,6 @@ export interface TunnelOptions {
   readonly allow: readonly Prefix[];
   /** What must not leave plain while other people's routes are gone. */
   readonly guard: readonly Prefix[];
-  readonly transport: 'ipip' | 'udp' | 'auto';
-  readonly udpPort: number;
-  readonly sender: SenderMode;
-  readonly queues: number;
-  readonly fastPath: FastPathSettings;
-  readonly metrics: { readonly host: string; readonly port: number } | null;
-  readonly runDirectory: string;
 }
 
 export function tunnelSocketPath(runDirectory: string, device: string): string {
@@ -63,18 +38,11 @@ export function tunnelGuardFile(runDirectory: string, device: string): string {
 /** @throws UsageError that names the flag */
 export function parseTunnelOptions(flags: TunnelRunFlags, env: NodeJS.ProcessEnv): TunnelOptions {
   return {
-    device: deviceNameOf(flags.device),
     local: localAddress(flags.local),
     mtu: parseMtu(flags.mtu ?? ''),
     allow: flags.allow === 'any' ? [prefixOf(0, 0)] : prefixes('--allow', flags.allow),
     guard: prefixes('--guard', flags.guard),
-    transport: oneOf('--transport', flags.transport ?? 'ipip', ['ipip', 'udp', 'auto']),
-    udpPort: wholeNumber('--udp-port', flags.udpPort ?? String(DEFAULT_UDP_PORT), 1, 65535),
-    sender: senderMode(flags.sender),
-    queues: queueCount(flags.queues),
-    fastPath: fastPathSettings(flags, env),
-    metrics: flags.metrics === undefined ? null : listenAddress(flags.metrics),
-    runDirectory: runDirectoryOf(env),
+    ...parseDataPlaneSettings(flags, env),
   };
 }
 

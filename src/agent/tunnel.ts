@@ -10,6 +10,7 @@
  * sees it. The device is followed by its index, so a new name does not matter. Where it is deleted the packet threads end, and the data plane is started
  * again, which makes the device anew; whoever owns the routes puts them back.
  */
+import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
@@ -27,6 +28,7 @@ import { RouteGuard } from './route-guard.ts';
 import { SENDER_STARTING } from './sender-state.ts';
 import { type PeerStatus, TUNNEL_STATUS_VERSION, type TunnelStatus } from './status.ts';
 import { serveStatus } from './status-socket.ts';
+import { Stoppers } from './stoppers.ts';
 import { TableLaying } from './table-laying.ts';
 import { takeTunnelLock } from './tunnel-lock.ts';
 import { type TunnelOptions, tunnelGuardFile, tunnelSocketPath } from './tunnel-options.ts';
@@ -68,8 +70,7 @@ class Tunnel {
   readonly #parts: TunnelParts;
   readonly #signal: AbortSignal;
   readonly #startedAt: string;
-  /** What stops the things that were started, the newest last. */
-  readonly #stoppers: (() => Promise<void> | void)[] = [];
+  readonly #stoppers = new Stoppers();
   readonly #forwarding: RouteForwarding;
   readonly #follower: RouteFollower;
   readonly #table: TableLaying;
@@ -105,16 +106,16 @@ class Tunnel {
       onTables: (tables) => this.#onTables(tables),
       onChanges: (changes) => this.#onChanges(changes),
     });
-    this.#stoppers.push(() => this.#follower.stop());
+    this.#stoppers.add(() => this.#follower.stop());
   }
 
   async start(): Promise<void> {
     mkdirSync(this.#options.runDirectory, { recursive: true, mode: 0o755 });
     const lock = takeTunnelLock(this.#options.runDirectory, this.#options.device);
-    this.#stoppers.push(() => lock.release());
+    this.#stoppers.add(() => lock.release());
     this.#guard.start();
     await this.#serve();
-    this.#stoppers.push(() => {
+    this.#stoppers.add(() => {
       const dataPlane = this.#dataPlane;
       this.#release();
       return dataPlane?.stop();
@@ -129,28 +130,18 @@ class Tunnel {
     });
   }
 
-  untilStopped(): Promise<void> {
-    if (this.#signal.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#signal.addEventListener('abort', () => resolve(), { once: true });
-    });
+  async untilStopped(): Promise<void> {
+    if (!this.#signal.aborted) await once(this.#signal, 'abort');
   }
 
   async stop(): Promise<void> {
     await this.#restarting;
-    for (const stop of this.#stoppers.reverse()) {
-      try {
-        await stop();
-      } catch (error) {
-        this.#parts.logger.error({ error }, 'stopping a part of the tunnel failed');
-      }
-    }
-    this.#stoppers.length = 0;
+    await this.#stoppers.stop('tunnel', this.#parts.logger);
   }
 
   async #serve(): Promise<void> {
     const { runDirectory, device, metrics } = this.#options;
-    this.#stoppers.push(
+    this.#stoppers.add(
       await serveStatus({
         socket: tunnelSocketPath(runDirectory, device),
         metrics,

@@ -3,19 +3,12 @@
  * path, which is large, is loaded only where it is asked for.
  */
 import { type DataPlaneOptions, startDataPlane } from '../agent/data-plane.ts';
+import type { DataPlaneSettings } from '../agent/data-plane-settings.ts';
 import { type FastDataPlane, withFastPathOff } from '../agent/fast-path-off.ts';
 import { withFrames } from '../agent/frame-ways.ts';
-import type { FastPathSettings, SenderMode } from '../agent/options.ts';
 import type { PacketThread } from '../agent/packet-threads.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Ipv4 } from '../ip/ipv4.ts';
-
-export interface DataPlaneSettings {
-  readonly transport: 'ipip' | 'udp' | 'auto';
-  readonly sender: SenderMode;
-  readonly queues: number;
-  readonly fastPath: FastPathSettings;
-}
 
 /** `warm`: threads that were made early, for the first data plane. `local`: the outer source where it is a flag's. */
 export function dataPlaneStarter(

@@ -1,7 +1,8 @@
 /** `tortie node status`: what the running agent says of itself, as a page for people or JSON for programs. */
 
+import { runDirectoryOf } from '../../agent/data-plane-settings.ts';
 import { fastPathLines } from '../../agent/fast-path-state.ts';
-import { nodeNameOf, runDirectoryOf, socketPath } from '../../agent/options.ts';
+import { nodeNameOf, socketPath } from '../../agent/options.ts';
 import { senderLine } from '../../agent/sender-state.ts';
 import { AGENT_STATUS_VERSION, type AgentStatus } from '../../agent/status.ts';
 import { askStatus } from '../../agent/status-socket.ts';

@@ -1,6 +1,7 @@
 /** `tortie tunnel status`: what the process that serves a device says of itself, for people or programs. */
+
+import { deviceNameOf, runDirectoryOf } from '../../agent/data-plane-settings.ts';
 import { fastPathLines } from '../../agent/fast-path-state.ts';
-import { deviceNameOf, runDirectoryOf } from '../../agent/options.ts';
 import { senderLine } from '../../agent/sender-state.ts';
 import { TUNNEL_STATUS_VERSION, type TunnelStatus } from '../../agent/status.ts';
 import { askStatus } from '../../agent/status-socket.ts';

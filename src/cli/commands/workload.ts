@@ -5,7 +5,8 @@
  *   3. the WorkloadEndpoint, from which the node's agent makes the route. What fails is undone in reverse.
  */
 import { randomUUID } from 'node:crypto';
-import { DEFAULT_DEVICE, nodeNameOf } from '../../agent/options.ts';
+import { DEFAULT_DEVICE } from '../../agent/data-plane-settings.ts';
+import { nodeNameOf } from '../../agent/options.ts';
 import { systemClock } from '../../base/clock.ts';
 import { FailedError, InvalidError, UsageError } from '../../base/errors.ts';
 import { silentLogger } from '../../base/logger.ts';
