@@ -37,9 +37,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'host',
   ],
   lab: ['base', 'ip', 'wire', 'io', 'model', 'ipam', 'store', 'control', 'host', 'agent'],
-  web: ['base', 'ip', 'model', 'store', 'control', 'agent', 'lab'],
   bench: ['base', 'ip', 'wire', 'fib', 'dataplane', 'ebpf', 'io', 'model', 'store', 'agent'],
-  cli: ['base', 'ip', 'wire', 'io', 'model', 'ipam', 'store', 'control', 'host', 'agent', 'lab', 'web'],
+  cli: ['base', 'ip', 'wire', 'io', 'model', 'ipam', 'store', 'control', 'host', 'agent', 'lab'],
 };
 
 /** Single files that a folder may reach into where the folder as a whole is closed to it, and the reverse. */
@@ -85,12 +84,12 @@ const CONFINED: readonly { module: RegExp; folders: readonly string[]; why: stri
   },
   {
     module: /^(node:net|node:http|node:dgram)$/,
-    folders: ['agent', 'web', 'cli', 'lab', 'bench', 'store'],
+    folders: ['agent', 'cli', 'lab', 'bench', 'store'],
     why: 'the data plane and the pure folders have no sockets of Node',
   },
   {
     module: /^node:(fs|fs\/promises)$/,
-    folders: ['store', 'host', 'agent', 'lab', 'bench', 'web', 'cli', 'io'],
+    folders: ['store', 'host', 'agent', 'lab', 'bench', 'cli', 'io'],
     why: 'pure folders read no files',
   },
   { module: /^commander$/, folders: ['cli'], why: 'the command line is the outermost layer' },
