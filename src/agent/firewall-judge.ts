@@ -1,14 +1,15 @@
 /**
  * What of the host has a say about outer packets, and therefore keeps off what would go around it (frames of our own, a
- * direction of the fast path): chains of its firewall, and IPsec policies. Judged anew where either changes (the kernel
- * tells), where our outer addresses change, and every JUDGE_MAX_MS, since not all of it is told (iptables-legacy).
+ * direction of the fast path): chains of its firewall, IPsec policies, rules of policy routing by protocol. Judged anew
+ * where one of them changes (the kernel tells), where our outer addresses change, and every JUDGE_MAX_MS, since not all of
+ * it is told (iptables-legacy).
  */
 import type { OuterFirewall } from '../host/outer-firewall.ts';
 import { readOuterObstacles } from '../host/outer-obstacles.ts';
 import type { OwnAddresses } from '../host/outer-packet.ts';
 import { watchReadable } from '../io/readiness.ts';
 import { openRouteLookup } from '../io/route-lookup.ts';
-import { openFirewallSocket, openIpsecSocket, type RouteSocket } from '../io/route-socket.ts';
+import { openFirewallSocket, openIpsecSocket, openRuleSocket, type RouteSocket } from '../io/route-socket.ts';
 import { type Ipv4, ipv4 } from '../ip/ipv4.ts';
 import { legacyTables } from './legacy-tables.ts';
 
@@ -94,7 +95,9 @@ export class FirewallJudge {
       this.#own = options.first.own;
       this.#judgedMs = performance.now();
     }
-    this.#sockets = options.enter(() => [openFirewallSocket(), openIpsecSocket() ?? []].flat());
+    this.#sockets = options.enter(() =>
+      [openFirewallSocket(), openRuleSocket(), openIpsecSocket() ?? []].flat(),
+    );
     this.#watches = this.#sockets.map((socket) =>
       watchReadable(socket.fd, () => this.#hear(socket), REST_MS),
     );

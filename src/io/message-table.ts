@@ -15,6 +15,8 @@ export const MMSGHDR_OFF_CONTROLLEN = 40;
 export const MMSGHDR_OFF_LEN = 56;
 export const IOVEC_BYTES = 16;
 export const SOCKADDR_IN_BYTES = 16;
+/** struct cmsghdr, which the data of each piece of control data follows. */
+export const CMSG_HEADER_BYTES = 16;
 
 /** One message: the address at `name`, and vectors from `vector` on. */
 export function layMessageHeader(arena: Arena, header: number, name: number, vector: number): void {
@@ -75,6 +77,13 @@ export class SendTable {
 
   controlOf(i: number): number {
     return this.#control + i * this.#controlBytes;
+  }
+
+  /** The head of a piece of control data with `bytes` of data. */
+  layControlHeader(at: number, bytes: number, level: number, type: number): void {
+    this.view.setUint32(at, CMSG_HEADER_BYTES + bytes, true);
+    this.view.setInt32(at + 8, level, true);
+    this.view.setInt32(at + 12, type, true);
   }
 
   /** How much of its control data message i has. */

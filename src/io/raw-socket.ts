@@ -2,7 +2,9 @@
  * Protocol 4 by raw sockets: the kernel routes, resolves neighbours, reassembles and filters.
  *
  * Sending is by IPPROTO_RAW, whose packets begin with our own outer header (the kernel fills total length and
- * checksum, and the source where it is 0). Receiving is by a second socket of protocol 4, which delivers the
+ * checksum, and the source where it is 0). IPsec policies and rules of policy routing are looked up as for protocol 255,
+ * unless each packet's control data says that it is protocol 4: else a policy for that would not be seen, and what it is to
+ * encrypt would leave in the clear. Kernels before mid-2023 cannot be told. Receiving is by a second socket of protocol 4, which delivers the
  * outer header too. With its buffer full the kernel takes the packet for undelivered and answers the sender with
  * ICMP protocol unreachable, hence a guard: a second socket that takes every packet and keeps none.
  */
@@ -11,6 +13,7 @@ import { Arena } from './arena.ts';
 import { systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
 import {
+  CMSG_HEADER_BYTES,
   IOVEC_BYTES,
   layAddress,
   MMSGHDR_BYTES,
@@ -23,6 +26,7 @@ import {
   AF_INET,
   ICMP_FILTER,
   IPPROTO_ICMP,
+  IPPROTO_IP,
   IPPROTO_IPIP,
   IPPROTO_RAW,
   integerBytes,
@@ -40,6 +44,9 @@ const SOCKET_BUFFER_BYTES = 8 << 20;
 
 const SO_ATTACH_FILTER = 26;
 const BPF_RET_K = 0x06;
+const IP_PROTOCOL = 52;
+/** One int behind its head, and what aligns the next. */
+const PROTOCOL_CONTROL_BYTES = CMSG_HEADER_BYTES + 8;
 const ICMP_DESTINATION_UNREACHABLE = 3;
 const ICMP_TIME_EXCEEDED = 11;
 
@@ -126,11 +133,24 @@ export class MessageSource implements PacketSource {
   }
 }
 
+/** Whether the kernel takes the protocol as control data: it tells the socket's since the same version. */
+function takesProtocol(fd: number): boolean {
+  return systemCalls().getsockopt(fd, IPPROTO_IP, IP_PROTOCOL, new Uint8Array(4), integerBytes(4)) === 0;
+}
+
 /** Packets that leave by a raw socket. */
 export class MessageSink extends SocketSink {
   constructor(fd: number, arena: Arena, batch: PieceBatch) {
-    super(fd, arena, batch, SOCKADDR_IN_BYTES);
-    for (let i = 0; i < batch.packetCapacity; i++) arena.view.setUint16(this.table.nameOf(i), AF_INET, true);
+    const controlBytes = takesProtocol(fd) ? PROTOCOL_CONTROL_BYTES : 0;
+    super(fd, arena, batch, SOCKADDR_IN_BYTES, controlBytes);
+    for (let i = 0; i < batch.packetCapacity; i++) {
+      arena.view.setUint16(this.table.nameOf(i), AF_INET, true);
+      if (controlBytes === 0) continue;
+      const control = this.table.controlOf(i);
+      this.table.layControlHeader(control, 4, IPPROTO_IP, IP_PROTOCOL);
+      arena.view.setInt32(control + CMSG_HEADER_BYTES, IPPROTO_IPIP, true);
+      this.table.setControlLength(i, controlBytes);
+    }
   }
 
   protected layAddresses(): void {

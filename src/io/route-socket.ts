@@ -51,6 +51,11 @@ export function openFirewallSocket(): RouteSocket {
   return openEventSocket(NETLINK_NETFILTER, NFNLGRP_NFTABLES_BIT);
 }
 
+/** Rules of policy routing alone: that there is a message says that they have changed. */
+export function openRuleSocket(): RouteSocket {
+  return openEventSocket(NETLINK_ROUTE, RTMGRP_IPV4_RULE);
+}
+
 /** Says that IPsec policies have changed; null where the kernel does not tell, for one because it has no IPsec. */
 export function openIpsecSocket(): RouteSocket | null {
   try {

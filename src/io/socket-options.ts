@@ -20,6 +20,7 @@ export const SOL_RAW = 255;
 export const ICMP_FILTER = 1;
 export const SOL_PACKET = 263;
 
+export const IPPROTO_IP = 0;
 export const IPPROTO_ICMP = 1;
 export const IPPROTO_IPIP = 4;
 export const IPPROTO_RAW = 255;

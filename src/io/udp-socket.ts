@@ -19,6 +19,7 @@ import type { Arena } from './arena.ts';
 import { EADDRINUSE, EINVAL, EIO, systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
 import {
+  CMSG_HEADER_BYTES,
   IOVEC_BYTES,
   layAddress,
   layMessageHeader,
@@ -32,6 +33,7 @@ import {
 } from './message-table.ts';
 import {
   AF_INET,
+  IPPROTO_IP,
   MSG_DONTWAIT,
   openSocket,
   SOCK_DGRAM,
@@ -42,7 +44,6 @@ import {
 import { SocketSink } from './socket-sink.ts';
 
 const SOCKET_BUFFER_BYTES = 8 << 20;
-const IPPROTO_IP = 0;
 const IP_TOS = 1;
 const IP_TTL = 2;
 const IP_PKTINFO = 8;
@@ -56,8 +57,7 @@ const UDP_GRO = 104;
 /** As outer packets of protocol 4. */
 const OUTER_TTL = 64;
 
-/** struct cmsghdr, and each message's control data: IP_TOS (int), IP_PKTINFO (3 × 4 bytes), UDP_SEGMENT (u16) or UDP_GRO (int). */
-const CMSG_HEADER_BYTES = 16;
+/** Each message's control data: IP_TOS (int), IP_PKTINFO (3 × 4 bytes), UDP_SEGMENT (u16) or UDP_GRO (int). */
 const CONTROL_BYTES = 96;
 const SEND_OFF_TOS = 0;
 const SEND_OFF_PKTINFO = 24;
@@ -177,17 +177,10 @@ export class DatagramSink extends SocketSink {
     for (let i = 0; i < batch.packetCapacity; i++) {
       const control = this.table.controlOf(i);
       arena.view.setUint16(this.table.nameOf(i), AF_INET, true);
-      this.#layControlHeader(control + SEND_OFF_TOS, 4, IPPROTO_IP, IP_TOS);
-      this.#layControlHeader(control + SEND_OFF_PKTINFO, 12, IPPROTO_IP, IP_PKTINFO);
-      this.#layControlHeader(control + SEND_OFF_SEGMENT, 2, SOL_UDP, UDP_SEGMENT);
+      this.table.layControlHeader(control + SEND_OFF_TOS, 4, IPPROTO_IP, IP_TOS);
+      this.table.layControlHeader(control + SEND_OFF_PKTINFO, 12, IPPROTO_IP, IP_PKTINFO);
+      this.table.layControlHeader(control + SEND_OFF_SEGMENT, 2, SOL_UDP, UDP_SEGMENT);
     }
-  }
-
-  #layControlHeader(at: number, bytes: number, level: number, type: number): void {
-    const { view } = this.table;
-    view.setUint32(at, CMSG_HEADER_BYTES + bytes, true);
-    view.setInt32(at + 8, level, true);
-    view.setInt32(at + 12, type, true);
   }
 
   /** EIO: a device without checksum offload. EINVAL: more segments than this kernel takes, or longer than the link. */

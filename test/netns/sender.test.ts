@@ -131,6 +131,35 @@ test('rules of policy routing were not heard: one that is added or taken away be
   expect(pings(5)).toContain('5 received');
 });
 
+const BY_PROTOCOL = [
+  {
+    what: 'IPsec policies for protocol 4 were not seen by raw sockets: what they are to encrypt left in the clear',
+    words: (change: string) =>
+      `xfrm policy ${change} src ${address('a')} dst ${address('b')} proto 4 dir out`,
+    blocks: 'action block',
+    why: 'frames would go around an IPsec policy of the host',
+  },
+  {
+    what: 'rules of policy routing for protocol 4 were not seen by raw sockets, and cannot be by frames',
+    words: (change: string) => `rule ${change} to ${address('b')} ipproto 4`,
+    blocks: 'prohibit',
+    why: 'frames would go around a rule of policy routing by protocol',
+  },
+];
+
+for (const { what, words, blocks, why } of BY_PROTOCOL)
+  test(what, async () => {
+    hosts.ip('a', `${words('add')} ${blocks}`);
+    try {
+      await hosts.until('a', 'it knows why', ({ sender }) => sender.why === why);
+      await eventually('nothing gets past it', async () => pings(5).includes(' 0 received') || undefined);
+    } finally {
+      hosts.ip('a', words('del'));
+    }
+    await untilFramed();
+    expect(pings(5)).toContain('5 received');
+  });
+
 test('a next hop that the kernel holds stale is used, and confirmed, as if the kernel sent all', async () => {
   const hop = ['10.0.1.1', 'dev', 'eth0'];
   const [lladdr] = /lladdr \S+/.exec(hosts.run('a', 'ip', 'neigh', 'show', ...hop))!;
