@@ -49,7 +49,8 @@ const setup = workerData as PacketThreadSetup;
 const first = setup.outboundCounters !== null && setup.inbound !== null;
 const clock = () => performance.now();
 /** performance.now() counts from each thread's own beginning. */
-const sharedMs = (ms: number) => performance.timeOrigin + ms;
+const { timeOrigin } = performance;
+const sharedMs = (ms: number) => timeOrigin + ms;
 /** On a single core a second thread relieves nobody, and whoever spins holds up the one that is waited for. */
 const severalCores = availableParallelism() > 1;
 

@@ -2,6 +2,8 @@
  * Waiting in ppoll, with no time limit and no timer: an idle data plane costs nothing; an eventfd wakes it. Where packets
  * come one upon the other it spins for a moment before it sleeps (spin-policy.ts).
  */
+// The global of that name is a getter, and is asked twice for each wait.
+import { performance } from 'node:perf_hooks';
 import { READY_BROKEN, READY_SOURCE, READY_WAKE, type Waiter } from '../dataplane/ports.ts';
 import type { Arena } from './arena.ts';
 import { systemCallFailed } from './errno.ts';
