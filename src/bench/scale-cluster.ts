@@ -27,8 +27,9 @@ export function nodeAddress(index: number): Ipv4 {
   return index === 0 ? AGENT_NODE : ipv4FromNumber(OTHER_NODES + index);
 }
 
+/** A node's blocks are no neighbours: IPAM begins to look for a free one at a place of each node's own. */
 export function blockOf(cluster: ScaleCluster, node: number, block: number): Prefix {
-  return prefixOf(FIRST_BLOCK + (node * cluster.blocksPerNode + block) * BLOCK_ADDRESSES, 26);
+  return prefixOf(FIRST_BLOCK + (block * cluster.nodes + node) * BLOCK_ADDRESSES, 26);
 }
 
 /** A block with a tunnel address (in a node's first) and workloads; `borrower` uses the block's last address. */
