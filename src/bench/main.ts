@@ -39,7 +39,7 @@ import {
 import { directoryPeer, fastd, vtun, wireguardGo } from './peers.ts';
 import { plot } from './plot.ts';
 import { appendLine, type Circumstances, Results } from './results.ts';
-import { runBench } from './run-bench.ts';
+import { roundsAsked, runBench } from './run-bench.ts';
 import { TortieContender } from './tortie.ts';
 import { TwoHosts } from './two-hosts.ts';
 
@@ -215,9 +215,8 @@ async function measureSetup(setup: Setup, round: string, times: Durations, file:
   }
 }
 
-async function runRounds(all: readonly Setup[], file: string): Promise<void> {
+async function runRounds(all: readonly Setup[], rounds: number, file: string): Promise<void> {
   const times = flags.quick ? QUICK : FULL;
-  const rounds = Number(flags.rounds ?? (flags.quick ? 1 : ROUNDS));
   const began = Date.now();
   for (const setup of all) await startSetup(setup);
   let longest = 0;
@@ -242,6 +241,7 @@ function report(results: Results): string {
 }
 
 async function compare(): Promise<void> {
+  const rounds = roundsAsked(flags.rounds, flags.quick ? 1 : ROUNDS);
   const directory = mkdtempSync(join(tmpdir(), 'tortie-bench-'));
   const file = flags.results ?? join(directory, 'results.jsonl');
   const all = setups();
@@ -256,7 +256,7 @@ async function compare(): Promise<void> {
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.once(signal, () => void close().then(() => process.exit(1)));
   try {
-    await runRounds(all, file);
+    await runRounds(all, rounds, file);
     say(report(Results.read([file])));
   } finally {
     await close();

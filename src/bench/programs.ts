@@ -11,7 +11,7 @@ import { CLANG_TWIN } from './goals.ts';
 import { type Durations, type Figure, measure } from './measure.ts';
 import { markdownTable } from './page.ts';
 import { median } from './results.ts';
-import { runBench } from './run-bench.ts';
+import { roundsAsked, runBench } from './run-bench.ts';
 import { TwoHosts } from './two-hosts.ts';
 
 const STATS = '/proc/sys/kernel/bpf_stats_enabled';
@@ -92,4 +92,4 @@ async function main(rounds: number): Promise<void> {
   }
 }
 
-await runBench(() => main(Number(process.argv[2] ?? ROUNDS)));
+await runBench(() => main(roundsAsked(process.argv[2], ROUNDS)));

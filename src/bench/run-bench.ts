@@ -12,6 +12,14 @@ export async function runBench(bench: () => Promise<void> | void): Promise<void>
   }
 }
 
+/** How often something is measured: as `word` says, else `otherwise`. */
+export function roundsAsked(word: string | undefined, otherwise: number): number {
+  if (word === undefined) return otherwise;
+  if (!/^[1-9]\d{0,3}$/.test(word))
+    throw new UsageError(`rounds: expected a whole number from 1 to 9999, got '${word}'`);
+  return Number(word);
+}
+
 /** All sizes, or the one that `word` names by its number of `things`. */
 export function sizesAsked<Size>(
   word: string | undefined,
