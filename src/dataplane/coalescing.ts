@@ -133,8 +133,10 @@ export class Coalescer {
   readonly #addedFlags: Uint8Array;
   readonly #constantId: Uint8Array;
   /** Newest run of each bucket of flows, and the next older one of the same bucket. */
-  readonly #bucket = new Int32Array(BUCKETS);
+  readonly #bucket = new Int32Array(BUCKETS).fill(NO_RUN);
   readonly #olderRun: Int32Array;
+  /** NO_RUN: the run is in none. */
+  readonly #bucketOfRun: Int32Array;
 
   /** The packet that `add` is looking at. */
   #at = 0;
@@ -180,7 +182,7 @@ export class Coalescer {
     this.#addedFlags = new Uint8Array(capacity);
     this.#constantId = new Uint8Array(capacity);
     this.#olderRun = new Int32Array(capacity);
-    this.clear();
+    this.#bucketOfRun = new Int32Array(capacity);
   }
 
   get packetCount(): number {
@@ -201,10 +203,14 @@ export class Coalescer {
   }
 
   clear(): void {
+    // Only those in use: most batches are one run, and the buckets a kilobyte.
+    for (let run = 0; run < this.#runCount; run++) {
+      const bucket = this.#bucketOfRun[run]!;
+      if (bucket !== NO_RUN) this.#bucket[bucket] = NO_RUN;
+    }
     this.#packetCount = 0;
     this.#runCount = 0;
     this.#latest = NO_RUN;
-    this.#bucket.fill(NO_RUN);
   }
 
   /**
@@ -522,6 +528,7 @@ export class Coalescer {
     this.#checksumState[run] = this.#packetState;
     this.#addedFlags[run] = 0;
     this.runPackets[run] = 1;
+    this.#bucketOfRun[run] = bucket;
     if (bucket === NO_RUN) return;
     this.#olderRun[run] = this.#bucket[bucket]!;
     this.#bucket[bucket] = run;
