@@ -9,6 +9,7 @@ import { availableParallelism } from 'node:os';
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { Counters, NOTE_CHANGES, NOTE_HAND_OVERS } from '../dataplane/counters.ts';
 import { CALM_MS, InboundOwnership } from '../dataplane/inbound-ownership.ts';
+import { PromptAnswers } from '../dataplane/prompt-answers.ts';
 import { type PacketStep, type RunLoopParts, runLoop } from '../dataplane/run-loop.ts';
 import { warmUpInbound, warmUpOutbound } from '../dataplane/warm-up.ts';
 import type { ForwardingTable } from '../fib/forwarding-table.ts';
@@ -129,6 +130,7 @@ function newOwnership(share: InboundShare): InboundOwnership {
       waiter.setSource(outboundSources.length + 1, on ? start.datagrams : -1);
     },
     workedMs: () => threadClock.processorMs() - waiter.spunMs,
+    sleptMs: () => waiter.sleptMs,
     wakeOther: () => raiseWakeup(share.otherWakeup, arena, scratch),
   });
 }
@@ -139,6 +141,11 @@ function takeStart(): PacketThreadStart {
   return (receiveMessageOnPort(setup.port) as { message: PacketThreadStart }).message;
 }
 
+/** After a long silence a packet is sent before it is asked whether there is a second one. */
+function mostOf(quiet: boolean): number {
+  return quiet ? 1 : BATCH_PACKETS;
+}
+
 function outboundSteps({ outbound, listener }: OutboundDirection): readonly PacketStep[] {
   const hearErrors = () => {
     const messages = listener.step();
@@ -146,24 +153,25 @@ function outboundSteps({ outbound, listener }: OutboundDirection): readonly Pack
     return messages;
   };
   return [
-    { run: () => outbound.step(), capacity: BATCH_PACKETS },
+    { run: (quiet) => outbound.step(mostOf(quiet)), capacity: BATCH_PACKETS },
     { run: hearErrors, capacity: ICMP_PACKETS },
   ];
 }
 
 /** The host has answered some packets by the time that they are written: those answers leave at once. */
 function inboundSteps({ inbound }: InboundDirection): readonly PacketStep[] {
-  const thenOutbound = (packets: number) => {
-    if (packets > 0) out?.outbound.step();
+  const answers = new PromptAnswers();
+  const thenOutbound = (packets: number, quiet: boolean) => {
+    if (packets > 0 && out && answers.isDue()) answers.found(out.outbound.step(mostOf(quiet)));
     return packets;
   };
   return [
     {
-      run: () => thenOutbound(inbound.step()),
+      run: (quiet) => thenOutbound(inbound.step(), quiet),
       capacity: BATCH_PACKETS,
       rest: () => waiter.rest(TRAIN_REST_MICROSECONDS),
     },
-    { run: () => thenOutbound(inbound.stepDatagrams()), capacity: BATCH_PACKETS },
+    { run: (quiet) => thenOutbound(inbound.stepDatagrams(), quiet), capacity: BATCH_PACKETS },
   ];
 }
 

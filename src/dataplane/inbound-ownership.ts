@@ -42,8 +42,10 @@ export interface OwnershipParts {
   readonly nowMs: number;
   /** Begins and ends to poll the underlay. */
   readonly receive: (on: boolean) => void;
-  /** Processor time that this thread has worked since it was started. */
+  /** Processor time that this thread has worked since it was started: costs a system call. */
   readonly workedMs: () => number;
+  /** How long it has slept since then. */
+  readonly sleptMs: () => number;
   /** Makes the other thread call `takeOver`, soon. */
   readonly wakeOther: () => void;
 }
@@ -54,6 +56,8 @@ export class InboundOwnership {
   readonly #self: ThreadNumber;
   #receives = false;
   #windowBeginMs: number;
+  #sleptBeforeMs: number;
+  /** NaN: not asked. */
   #workedBeforeMs: number;
 
   constructor(parts: OwnershipParts) {
@@ -61,6 +65,7 @@ export class InboundOwnership {
     this.#words = new Int32Array(parts.memory);
     this.#self = parts.self;
     this.#windowBeginMs = parts.nowMs;
+    this.#sleptBeforeMs = parts.sleptMs();
     this.#workedBeforeMs = parts.workedMs();
   }
 
@@ -80,10 +85,8 @@ export class InboundOwnership {
   settle(nowMs: number): boolean {
     const elapsedMs = nowMs - this.#windowBeginMs;
     if (elapsedMs < WINDOW_MS) return false;
-    const workedMs = this.#parts.workedMs();
-    const share = (workedMs - this.#workedBeforeMs) / elapsedMs;
+    const share = this.#workedShare(elapsedMs);
     this.#windowBeginMs = nowMs;
-    this.#workedBeforeMs = workedMs;
     if (share > CALM_SHARE) Atomics.store(this.#words, LOADED_MS + this.#self, nowMs | 0);
     if (!this.#receives || !this.#isBetterOff(share, nowMs)) return false;
     this.#receives = false;
@@ -91,6 +94,24 @@ export class InboundOwnership {
     Atomics.store(this.#words, OWNER, 1 - this.#self);
     this.#parts.wakeOther();
     return true;
+  }
+
+  /**
+   * Of the window that ends. A thread that slept through most of it is not asked how long it worked, which would be one
+   * more thing between the packets of a round trip; the first window after that can only be found to be neither calm
+   * nor saturated.
+   */
+  #workedShare(elapsedMs: number): number {
+    const sleptMs = this.#parts.sleptMs();
+    const awakeShare = 1 - (sleptMs - this.#sleptBeforeMs) / elapsedMs;
+    this.#sleptBeforeMs = sleptMs;
+    const beforeMs = this.#workedBeforeMs;
+    const isCalm = awakeShare <= CALM_SHARE;
+    this.#workedBeforeMs = isCalm ? Number.NaN : this.#parts.workedMs();
+    if (isCalm) return awakeShare;
+    return Number.isNaN(beforeMs)
+      ? Math.min(awakeShare, SATURATED_SHARE)
+      : (this.#workedBeforeMs - beforeMs) / elapsedMs;
   }
 
   /** Whether inbound is better off with the other thread. */

@@ -190,10 +190,10 @@ export class Outbound {
     this.#wholeSegment = parts.memory.allocate(IPV4_MAX_PACKET_BYTES + 1, 64);
   }
 
-  /** Runs one batch; returns how many packets it read, 0 where there were none. */
-  step(): number {
+  /** Runs one batch, of `most` packets at most; returns how many it read, 0 where there were none. */
+  step(most = this.#source.batch.capacity): number {
     const { batch } = this.#source;
-    const count = this.#source.receive();
+    const count = this.#source.receive(most);
     if (count === 0) return 0;
     this.#counters.add(IN_BATCHES, 1);
     if (this.#frames?.used) this.#batchMs = this.#clock();

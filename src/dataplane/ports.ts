@@ -117,10 +117,13 @@ export class PieceBatch {
   }
 }
 
-/** Fills its batch with what is there, without blocking; returns `batch.count`, 0 where there is nothing. */
+/**
+ * Fills its batch with what is there, without blocking; returns `batch.count`, 0 where there is nothing. `most`: as many
+ * as are worth asking for one by one; a source that gets all by one call may give more.
+ */
 export interface PacketSource {
   readonly batch: PacketBatch;
-  receive(): number;
+  receive(most?: number): number;
 }
 
 /** Why a sink took no more packets. */
@@ -160,6 +163,8 @@ export interface Waiter {
    * Waits for packets or a wake-up, without end or at most `timeoutMs`; a wake-up is taken back by returning it.
    */
   wait(timeoutMs?: number): number;
+  /** Whether the last wait was so long that what ended it is most likely alone. */
+  readonly wasQuiet: boolean;
   /** Waits until sink number `sink` takes packets again, at most `timeoutMs`; whether it does. */
   waitForSink(timeoutMs: number, sink: number): boolean;
 }

@@ -10,8 +10,8 @@ const BROKEN_LIMIT = 8;
 
 /** What runs one batch of a source. */
 export interface PacketStep {
-  /** Runs one batch and returns its size. */
-  readonly run: () => number;
+  /** Runs one batch and returns its size; `quiet`: a single packet is most likely all that there is. */
+  readonly run: (quiet: boolean) => number;
   /** The size of a full batch. */
   readonly capacity: number;
   /**
@@ -43,7 +43,7 @@ export function runLoop(parts: RunLoopParts): void {
     const ready = waiter.wait(due?.remainingMs());
     if (due?.remainingMs() === 0) due.run();
     if ((ready & READY_WAKE) !== 0 && !takeMessages()) return;
-    const fromFirst = runBatches(steps, ready);
+    const fromFirst = runBatches(steps, ready, waiter.wasQuiet);
     if (fromFirst > 0 || (ready & READY_BROKEN) === 0) broken = 0;
     else if (++broken === BROKEN_LIMIT)
       throw new FailedError('ERR_DEVICE_GONE', 'the device or socket packets are read from is gone', {
@@ -53,13 +53,13 @@ export function runLoop(parts: RunLoopParts): void {
 }
 
 /** One batch of each source that is ready; what is left waits until the others had theirs. Returns the first's size. */
-function runBatches(steps: readonly PacketStep[], ready: number): number {
+function runBatches(steps: readonly PacketStep[], ready: number, quiet: boolean): number {
   let fromFirst = 0;
   for (let i = 0; i < steps.length; i++) {
     const bit = READY_SOURCE << i;
     if ((ready & bit) === 0) continue;
     const step = steps[i]!;
-    const count = step.run();
+    const count = step.run(quiet);
     if (i === 0) fromFirst = count;
     if (step.rest !== undefined && count > 1 && count < step.capacity && ready === bit) step.rest();
   }

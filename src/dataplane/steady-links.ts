@@ -68,7 +68,7 @@ export class SwallowingSink implements PacketSink {
 }
 
 /** There is always something, and always room. */
-export const steadyWaiter: Waiter = { wait: () => 0, waitForSink: () => true };
+export const steadyWaiter: Waiter = { wait: () => 0, waitForSink: () => true, wasQuiet: false };
 
 /** Memory that no kernel sees. */
 export class SteadyMemory implements PacketMemory {

@@ -114,6 +114,7 @@ export class MemorySink implements PacketSink {
 }
 
 export class MemoryWaiter implements Waiter {
+  readonly wasQuiet = false;
   readonly #source: MemorySource;
   /** What waitForSink answers. */
   sinkRecovers = true;

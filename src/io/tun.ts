@@ -260,10 +260,10 @@ export class TunSource implements PacketSource {
     this.batch = batch;
   }
 
-  receive(): number {
+  receive(most = this.batch.capacity): number {
     const { batch } = this;
     let count = 0;
-    while (count < batch.capacity) {
+    while (count < most) {
       const length = this.#calls.read(this.#fd, this.#base + batch.offset[count]!, SLOT_BYTES);
       // EAGAIN: empty. EBADFD: the device was deleted under us; the composition root watches for that.
       if (length <= 0) break;

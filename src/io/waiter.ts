@@ -8,7 +8,7 @@ import { READY_BROKEN, READY_SOURCE, READY_WAKE, type Waiter } from '../dataplan
 import type { Arena } from './arena.ts';
 import { systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
-import { SPIN_MS, type SpinPolicy } from './spin-policy.ts';
+import { SHORT_SLEEP_MS, SPIN_MS, type SpinPolicy } from './spin-policy.ts';
 
 const POLLIN = 1;
 const POLLOUT = 4;
@@ -42,9 +42,12 @@ export interface PollFds {
 }
 
 export class PollWaiter implements Waiter {
-  /** When the last wait ended, and how long all of them spun: processor time that was no work. */
+  /** When the last wait ended. */
   endedMs = performance.now();
+  /** How long all waits together spun, which is processor time that was no work, and slept. */
   spunMs = 0;
+  sleptMs = 0;
+  wasQuiet = false;
   readonly #wakeup: number;
   readonly #count: number;
   readonly #polls: number;
@@ -101,6 +104,7 @@ export class PollWaiter implements Waiter {
   /** Asks without sleeping; whoever else wants the core gets it between two questions. */
   #spin(policy: SpinPolicy): number {
     this.#setTimeout(0);
+    this.wasQuiet = false;
     const beginMs = performance.now();
     let ready = 0;
     do {
@@ -122,7 +126,10 @@ export class PollWaiter implements Waiter {
     const beginMs = performance.now();
     const ready = this.#calls.ppoll(this.#base + this.#polls, this.#count, timeout, 0);
     this.endedMs = performance.now();
-    if (ready > 0) this.#policy?.slept(this.endedMs - beginMs);
+    const sleptMs = this.endedMs - beginMs;
+    this.sleptMs += sleptMs;
+    this.wasQuiet = sleptMs >= SHORT_SLEEP_MS;
+    if (ready > 0) this.#policy?.slept(sleptMs);
     return ready;
   }
 

@@ -75,6 +75,7 @@ class Host {
       nowMs: this.#nowMs,
       receive: () => {},
       workedMs: () => this.#workedMs[self]!,
+      sleptMs: () => 0,
       wakeOther: () => {
         this.#woken[1 - self] = true;
       },

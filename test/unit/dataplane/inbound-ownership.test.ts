@@ -18,6 +18,9 @@ class Threads {
   readonly said: string[] = [];
   readonly #memory = createOwnershipMemory();
   readonly #workedMs = [0, 0];
+  readonly #sleptMs = [0, 0];
+  /** How often each was asked for its processor time. */
+  readonly asked = [0, 0];
   readonly #threads: readonly InboundOwnership[];
 
   constructor(nowMs = START_MS) {
@@ -29,10 +32,22 @@ class Threads {
           self,
           nowMs,
           receive: (on) => this.said.push(`${self} ${on ? 'begins' : 'ends'}`),
-          workedMs: () => this.#workedMs[self]!,
+          workedMs: () => {
+            this.asked[self]! += 1;
+            return this.#workedMs[self]!;
+          },
+          sleptMs: () => this.#sleptMs[self]!,
           wakeOther: () => this.said.push(`${self} wakes`),
         }),
     );
+  }
+
+  /** Thread 0 sleeps for so long of a time, and works in what is left of it. */
+  passSleeping(ms: number, sleptMs: number): void {
+    this.nowMs += ms;
+    this.#sleptMs[0]! += sleptMs;
+    this.#workedMs[0]! += ms - sleptMs;
+    this.#threads[0]!.settle(this.nowMs);
   }
 
   thread(number: ThreadNumber): InboundOwnership {
@@ -117,4 +132,22 @@ test('the clock may wrap as a word of 32 bits', () => {
   expect(threads.said).toEqual([]);
   threads.pass(WINDOW_MS, 0, 0);
   expect(threads.said).toEqual(['1 ends', '1 wakes']);
+});
+
+test('a thread that sleeps most of the time is not asked how long it worked', () => {
+  const threads = new Threads();
+  threads.thread(0).takeOver();
+  const before = threads.asked[0]!;
+  for (let i = 0; i < 10; i++) threads.passSleeping(WINDOW_MS, WINDOW_MS * 0.9);
+  expect(threads.asked[0]).toBe(before);
+});
+
+test('after that its first busy window says nothing yet, the second one does', () => {
+  const threads = new Threads();
+  threads.thread(0).takeOver();
+  threads.passSleeping(WINDOW_MS, WINDOW_MS * 0.9);
+  threads.passSleeping(WINDOW_MS, 0);
+  expect(threads.thread(0).receives).toBe(true);
+  threads.passSleeping(WINDOW_MS, 0);
+  expect(threads.thread(0).receives).toBe(false);
 });

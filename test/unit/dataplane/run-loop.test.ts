@@ -11,7 +11,7 @@ const SECOND = READY_SOURCE << 1;
 function run(steps: readonly PacketStep[], ready: readonly number[]): void {
   const left = [...ready, READY_WAKE];
   runLoop({
-    waiter: { wait: () => left.shift()!, waitForSink: () => true },
+    waiter: { wait: () => left.shift()!, waitForSink: () => true, wasQuiet: false },
     steps,
     takeMessages: () => false,
   });
@@ -59,4 +59,22 @@ test('a device that is gone ends the thread although packets arrive for it', () 
   expect(() => run(steps, turns)).toThrow(/is gone/);
   // One that reports an error and still gives packets is not.
   run([{ run: () => 1, capacity: CAPACITY }, steps[1]!], turns);
+});
+
+test('a step is told whether what woke the thread is most likely alone', () => {
+  const told: boolean[] = [];
+  const waits = [true, false, true];
+  const waiter = {
+    wait: () => (waits.length > 0 ? FIRST : READY_WAKE),
+    waitForSink: () => true,
+    get wasQuiet() {
+      return waits.shift()!;
+    },
+  };
+  runLoop({
+    waiter,
+    steps: [{ run: (quiet) => told.push(quiet), capacity: CAPACITY }],
+    takeMessages: () => false,
+  });
+  expect(told).toEqual([true, false, true]);
 });
