@@ -93,6 +93,41 @@ const VNET_BLOB_BYTES = 16;
 const BUCKETS = 256;
 const NO_RUN = -1;
 
+/*
+ * A record of a run, in words. One array of records, not an array for each field: where a single packet has woken the thread,
+ * two lines of the cache are missing, not forty.
+ */
+/** 1: it may grow. */
+const RUN_OPEN = 0;
+/** Where its first packet begins, where its virtio-net header goes, and what all of the run share. */
+const RUN_OFFSET = 1;
+const RUN_VNET = 2;
+const RUN_IP_BYTES = 3;
+const RUN_HEADER_BYTES = 4;
+const RUN_PROTOCOL = 5;
+const RUN_PORTS = 6;
+const RUN_SEGMENT_BYTES = 7;
+const RUN_FIRST_PACKET = 8;
+const RUN_LAST_PACKET = 9;
+const RUN_TOTAL_BYTES = 10;
+const RUN_CHECKSUM_STATE = 11;
+const RUN_NEXT_SEQUENCE = 12;
+/** FIN and PSH of the packets that were appended. */
+const RUN_ADDED_FLAGS = 13;
+const RUN_CONSTANT_ID = 14;
+/** As they were on the wire: the segments of a superpacket that came whole count. */
+const RUN_PACKETS = 15;
+/** NO_RUN: it is in none, and found by nobody. */
+const RUN_BUCKET = 16;
+const RUN_OLDER = 17;
+const RUN_WORDS = 18;
+
+/** A record of a packet: its payload, and the next packet of the run. */
+const PACKET_OFFSET = 0;
+const PACKET_BYTES = 1;
+const PACKET_NEXT = 2;
+const PACKET_WORDS = 3;
+
 export class Coalescer {
   /** Packets between two `clear`s. */
   readonly capacity: number;
@@ -103,40 +138,17 @@ export class Coalescer {
   readonly #udp: boolean;
   #overlayMtu = IPV4_MAX_PACKET_BYTES;
 
-  /** Packets, in the order of `add`. A run's packets are a list through #nextPacket. */
-  #packetCount = 0;
-  readonly #payloadOffset: Int32Array;
-  readonly #payloadBytes: Int32Array;
-  readonly #nextPacket: Int32Array;
-
-  #runCount = 0;
+  /** Records of PACKET_WORDS, in the order of `add`; a run's packets are a list through PACKET_NEXT. */
+  readonly #packets: Int32Array;
+  #packetsEnd = 0;
+  /** Records of RUN_WORDS, in the order in which they began. A run or packet is named by where its record begins. */
+  readonly #runs: Int32Array;
+  #runsEnd = 0;
   /** The run that the last packet began or continued. */
   #latest = NO_RUN;
-  /** Packets of run r as they were on the wire: the segments of a superpacket that came whole count. */
-  readonly runPackets: Int32Array;
-  readonly #open: Uint8Array;
-  /** Of the run's first packet: where it begins and its virtio-net header goes, and what all of the run share. */
-  readonly #offset: Int32Array;
-  readonly #vnet: Int32Array;
   readonly #vnetBlobs: number;
-  readonly #ipBytes: Int32Array;
-  readonly #headerBytes: Int32Array;
-  readonly #protocol: Uint8Array;
-  readonly #ports: Int32Array;
-  readonly #segmentBytes: Int32Array;
-  readonly #firstPacket: Int32Array;
-  readonly #lastPacket: Int32Array;
-  readonly #totalBytes: Int32Array;
-  readonly #checksumState: Uint8Array;
-  readonly #nextSequence: Int32Array;
-  /** FIN and PSH of the packets that were appended. */
-  readonly #addedFlags: Uint8Array;
-  readonly #constantId: Uint8Array;
-  /** Newest run of each bucket of flows, and the next older one of the same bucket. */
+  /** Newest run of each bucket of flows; RUN_OLDER leads to the next older one of the same bucket. */
   readonly #bucket = new Int32Array(BUCKETS).fill(NO_RUN);
-  readonly #olderRun: Int32Array;
-  /** NO_RUN: the run is in none. */
-  readonly #bucketOfRun: Int32Array;
 
   /** The packet that `add` is looking at. */
   #at = 0;
@@ -159,43 +171,29 @@ export class Coalescer {
     this.#view = bytes;
     this.#words = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.capacity = capacity;
-    this.#vnet = new Int32Array(capacity);
     this.#vnetBlobs = memory.allocate(capacity * VNET_BLOB_BYTES, VNET_BLOB_BYTES);
     this.#sum = sum;
     this.#udp = udp;
-    this.#payloadOffset = new Int32Array(capacity);
-    this.#payloadBytes = new Int32Array(capacity);
-    this.#nextPacket = new Int32Array(capacity);
-    this.runPackets = new Int32Array(capacity);
-    this.#open = new Uint8Array(capacity);
-    this.#offset = new Int32Array(capacity);
-    this.#ipBytes = new Int32Array(capacity);
-    this.#headerBytes = new Int32Array(capacity);
-    this.#protocol = new Uint8Array(capacity);
-    this.#ports = new Int32Array(capacity);
-    this.#segmentBytes = new Int32Array(capacity);
-    this.#firstPacket = new Int32Array(capacity);
-    this.#lastPacket = new Int32Array(capacity);
-    this.#totalBytes = new Int32Array(capacity);
-    this.#checksumState = new Uint8Array(capacity);
-    this.#nextSequence = new Int32Array(capacity);
-    this.#addedFlags = new Uint8Array(capacity);
-    this.#constantId = new Uint8Array(capacity);
-    this.#olderRun = new Int32Array(capacity);
-    this.#bucketOfRun = new Int32Array(capacity);
+    this.#packets = new Int32Array(capacity * PACKET_WORDS);
+    this.#runs = new Int32Array(capacity * RUN_WORDS);
   }
 
   get packetCount(): number {
-    return this.#packetCount;
+    return (this.#packetsEnd / PACKET_WORDS) | 0;
   }
 
   get runCount(): number {
-    return this.#runCount;
+    return (this.#runsEnd / RUN_WORDS) | 0;
+  }
+
+  /** Packets of the run that is number `index` since `clear`, as they were on the wire: a superpacket counts its segments. */
+  packetsOf(index: number): number {
+    return this.#runs[index * RUN_WORDS + RUN_PACKETS]!;
   }
 
   /** Whether the last packet's run may go on: `addNext` is worth a try. */
   get growing(): boolean {
-    return this.#latest !== NO_RUN && this.#open[this.#latest] === 1;
+    return this.#latest !== NO_RUN && this.#runs[this.#latest + RUN_OPEN] === 1;
   }
 
   setOverlayMtu(bytes: number): void {
@@ -204,12 +202,12 @@ export class Coalescer {
 
   clear(): void {
     // Only those in use: most batches are one run, and the buckets a kilobyte.
-    for (let run = 0; run < this.#runCount; run++) {
-      const bucket = this.#bucketOfRun[run]!;
+    for (let run = 0; run < this.#runsEnd; run += RUN_WORDS) {
+      const bucket = this.#runs[run + RUN_BUCKET]!;
       if (bucket !== NO_RUN) this.#bucket[bucket] = NO_RUN;
     }
-    this.#packetCount = 0;
-    this.#runCount = 0;
+    this.#packetsEnd = 0;
+    this.#runsEnd = 0;
     this.#latest = NO_RUN;
   }
 
@@ -230,7 +228,7 @@ export class Coalescer {
     const bucket = this.#bucketOfPacket();
     const run = this.#newestRunOfFlow(bucket);
     const canMerge = this.#canMerge();
-    if (run !== NO_RUN && this.#open[run] === 1 && canMerge && this.#belongsTo(run)) {
+    if (run !== NO_RUN && this.#runs[run + RUN_OPEN] === 1 && canMerge && this.#belongsTo(run)) {
       this.#append(run);
       return;
     }
@@ -245,18 +243,18 @@ export class Coalescer {
   addNext(offset: number, length: number): boolean {
     if (!this.growing) return false;
     const run = this.#latest;
-    const headerBytes = this.#headerBytes[run]!;
+    const headerBytes = this.#runs[run + RUN_HEADER_BYTES]!;
     this.#at = offset;
     this.#length = length;
     this.#packetIpBytes = IPV4_MIN_HEADER_BYTES;
     this.#packetHeaderBytes = headerBytes;
-    this.#packetProtocol = this.#protocol[run]!;
+    this.#packetProtocol = this.#runs[run + RUN_PROTOCOL]!;
     this.#packetState = CHECKSUM_UNVERIFIED;
     if (length <= headerBytes || !this.#sizeMatches(run) || !this.#continuesIp(run)) return false;
     const continues = this.#packetProtocol === PROTOCOL_TCP ? this.#continuesTcp(run) : this.#continuesUdp();
     if (!continues) return false;
     // As a kernel behind veth leaves a whole stream of its segments: there is nothing to sum then.
-    if (this.#checksumState[run] === CHECKSUM_PARTIAL && this.#looksPartial())
+    if (this.#runs[run + RUN_CHECKSUM_STATE] === CHECKSUM_PARTIAL && this.#looksPartial())
       this.#packetState = CHECKSUM_PARTIAL;
     if (!this.#verified(run)) return false;
     this.#append(run);
@@ -266,7 +264,7 @@ export class Coalescer {
   /** Its IPv4 header and ports are the run's, with the next id and a right checksum. */
   #continuesIp(run: number): boolean {
     const words = this.#words;
-    const first = this.#offset[run]!;
+    const first = this.#runs[run + RUN_OFFSET]!;
     const packet = this.#at;
     const lengths = words.getInt32(packet);
     const firstLengths = words.getInt32(first);
@@ -281,7 +279,7 @@ export class Coalescer {
       (ttls ^ firstTtls) >>> 16 !== 0 ||
       words.getInt32(packet + IPV4_OFF_SOURCE) !== words.getInt32(first + IPV4_OFF_SOURCE) ||
       words.getInt32(packet + IPV4_OFF_DESTINATION) !== words.getInt32(first + IPV4_OFF_DESTINATION) ||
-      words.getInt32(packet + IPV4_MIN_HEADER_BYTES) !== this.#ports[run]
+      words.getInt32(packet + IPV4_MIN_HEADER_BYTES) !== this.#runs[run + RUN_PORTS]
     )
       return false;
     // The first one's checksum is right; this one's is, where what differs between them adds up to the same.
@@ -292,12 +290,12 @@ export class Coalescer {
 
   #continuesTcp(run: number): boolean {
     const words = this.#words;
-    const first = this.#offset[run]! + IPV4_MIN_HEADER_BYTES;
+    const first = this.#runs[run + RUN_OFFSET]! + IPV4_MIN_HEADER_BYTES;
     const tcp = this.#at + IPV4_MIN_HEADER_BYTES;
     const flags = words.getInt32(tcp + TCP_OFF_DATA_OFFSET);
     const changes = (flags ^ words.getInt32(first + TCP_OFF_DATA_OFFSET)) & TCP_WORD_MASK;
     if (
-      words.getInt32(tcp + TCP_OFF_SEQUENCE) !== this.#nextSequence[run] ||
+      words.getInt32(tcp + TCP_OFF_SEQUENCE) !== this.#runs[run + RUN_NEXT_SEQUENCE] ||
       words.getInt32(tcp + TCP_OFF_ACKNOWLEDGEMENT) !== words.getInt32(first + TCP_OFF_ACKNOWLEDGEMENT) ||
       ((flags & (TCP_CWR << 16)) | changes) !== 0
     )
@@ -395,11 +393,11 @@ export class Coalescer {
 
   #newestRunOfFlow(bucket: number): number {
     const view = this.#view;
-    for (let run = this.#bucket[bucket]!; run !== NO_RUN; run = this.#olderRun[run]!) {
-      const offset = this.#offset[run]!;
+    for (let run = this.#bucket[bucket]!; run !== NO_RUN; run = this.#runs[run + RUN_OLDER]!) {
+      const offset = this.#runs[run + RUN_OFFSET]!;
       if (
-        this.#ports[run] === this.#packetPorts &&
-        this.#protocol[run] === this.#packetProtocol &&
+        this.#runs[run + RUN_PORTS] === this.#packetPorts &&
+        this.#runs[run + RUN_PROTOCOL] === this.#packetProtocol &&
         readI32(view, offset + IPV4_OFF_SOURCE) === readI32(view, this.#at + IPV4_OFF_SOURCE) &&
         readI32(view, offset + IPV4_OFF_DESTINATION) === readI32(view, this.#at + IPV4_OFF_DESTINATION)
       )
@@ -421,7 +419,7 @@ export class Coalescer {
   /** inet_gro_receive: TTL, TOS and DF equal; ids count up by one, or stay the same where DF makes them void (RFC 6864). */
   #ipMatches(run: number): boolean {
     const view = this.#view;
-    const first = this.#offset[run]!;
+    const first = this.#runs[run + RUN_OFFSET]!;
     const packet = this.#at;
     const fragment = ipv4Fragment(view, packet);
     if (
@@ -435,28 +433,28 @@ export class Coalescer {
 
   #idMatches(run: number, difference: number, fragment: number): boolean {
     const idStep = difference & 0xffff;
-    const packets = this.runPackets[run]!;
-    if (packets === 1) this.#constantId[run] = idStep === 0 && (fragment & IPV4_DF) !== 0 ? 1 : 0;
-    return idStep === (this.#constantId[run] === 1 ? 0 : packets);
+    const packets = this.#runs[run + RUN_PACKETS]!;
+    if (packets === 1) this.#runs[run + RUN_CONSTANT_ID] = idStep === 0 && (fragment & IPV4_DF) !== 0 ? 1 : 0;
+    return idStep === (this.#runs[run + RUN_CONSTANT_ID] === 1 ? 0 : packets);
   }
 
   /** Payload of 1 to the segment size (a shorter one is the last), and no more than IPv4 can say in one packet. */
   #sizeMatches(run: number): boolean {
     const payloadBytes = this.#length - this.#packetHeaderBytes;
-    if (this.#packetHeaderBytes !== this.#headerBytes[run]) return false;
+    if (this.#packetHeaderBytes !== this.#runs[run + RUN_HEADER_BYTES]) return false;
     return (
-      payloadBytes <= this.#segmentBytes[run]! &&
-      this.#totalBytes[run]! + payloadBytes <= IPV4_MAX_PACKET_BYTES
+      payloadBytes <= this.#runs[run + RUN_SEGMENT_BYTES]! &&
+      this.#runs[run + RUN_TOTAL_BYTES]! + payloadBytes <= IPV4_MAX_PACKET_BYTES
     );
   }
 
   /** tcp_gro_receive: next in sequence, same acknowledgement, window, flags and options; CWR begins a run. */
   #tcpMatches(run: number): boolean {
     const view = this.#view;
-    const first = this.#offset[run]! + this.#ipBytes[run]!;
+    const first = this.#runs[run + RUN_OFFSET]! + this.#runs[run + RUN_IP_BYTES]!;
     const tcp = this.#at + this.#packetIpBytes;
     if (
-      readI32(view, tcp + TCP_OFF_SEQUENCE) !== this.#nextSequence[run] ||
+      readI32(view, tcp + TCP_OFF_SEQUENCE) !== this.#runs[run + RUN_NEXT_SEQUENCE] ||
       (tcpFlags(view, tcp) & TCP_CWR) !== 0
     )
       return false;
@@ -471,11 +469,11 @@ export class Coalescer {
 
   /** Both the run's first packet (once) and this one have a right checksum. */
   #verified(run: number): boolean {
-    if (this.#checksumState[run] === CHECKSUM_UNVERIFIED) {
-      const offset = this.#offset[run]!;
-      const length = this.#headerBytes[run]! + this.#segmentBytes[run]!;
-      if (!this.#checksumRight(offset, this.#ipBytes[run]!, length)) return false;
-      this.#checksumState[run] = CHECKSUM_VALID;
+    if (this.#runs[run + RUN_CHECKSUM_STATE] === CHECKSUM_UNVERIFIED) {
+      const offset = this.#runs[run + RUN_OFFSET]!;
+      const length = this.#runs[run + RUN_HEADER_BYTES]! + this.#runs[run + RUN_SEGMENT_BYTES]!;
+      if (!this.#checksumRight(offset, this.#runs[run + RUN_IP_BYTES]!, length)) return false;
+      this.#runs[run + RUN_CHECKSUM_STATE] = CHECKSUM_VALID;
     }
     if (this.#packetState === CHECKSUM_UNVERIFIED)
       return this.#checksumRight(this.#at, this.#packetIpBytes, this.#length);
@@ -491,50 +489,52 @@ export class Coalescer {
   #append(run: number): void {
     this.#latest = run;
     const packet = this.#addPacket();
-    const payloadBytes = this.#payloadBytes[packet]!;
-    this.#nextPacket[this.#lastPacket[run]!] = packet;
-    this.#lastPacket[run] = packet;
-    this.runPackets[run]! += 1;
-    this.#totalBytes[run]! += payloadBytes;
-    let ends = payloadBytes < this.#segmentBytes[run]!;
+    const payloadBytes = this.#packets[packet + PACKET_BYTES]!;
+    this.#packets[this.#runs[run + RUN_LAST_PACKET]! + PACKET_NEXT] = packet;
+    this.#runs[run + RUN_LAST_PACKET] = packet;
+    this.#runs[run + RUN_PACKETS]! += 1;
+    this.#runs[run + RUN_TOTAL_BYTES]! += payloadBytes;
+    let ends = payloadBytes < this.#runs[run + RUN_SEGMENT_BYTES]!;
     if (this.#packetProtocol === PROTOCOL_TCP) {
       const flags = tcpFlags(this.#view, this.#at + this.#packetIpBytes) & (TCP_FIN | TCP_PSH);
-      this.#nextSequence[run]! += payloadBytes;
-      this.#addedFlags[run]! |= flags;
+      this.#runs[run + RUN_NEXT_SEQUENCE]! += payloadBytes;
+      this.#runs[run + RUN_ADDED_FLAGS]! |= flags;
       ends ||= flags !== 0;
-    } else ends ||= this.runPackets[run]! >= UDP_RUN_MAX_PACKETS;
-    if (ends) this.#open[run] = 0;
+    } else ends ||= this.#runs[run + RUN_PACKETS]! >= UDP_RUN_MAX_PACKETS;
+    if (ends) this.#runs[run + RUN_OPEN] = 0;
   }
 
   /** Runs of no flow (`bucket` NO_RUN) are found by nobody. */
   #startRun(bucket: number, open: boolean): void {
     const view = this.#view;
     const packet = this.#addPacket();
-    const run = this.#runCount++;
+    const run = this.#runsEnd;
+    this.#runsEnd = run + RUN_WORDS;
     this.#latest = run;
-    this.#open[run] = open ? 1 : 0;
-    this.#offset[run] = this.#at;
-    this.#vnet[run] = this.#headroom
+    this.#runs[run + RUN_OPEN] = open ? 1 : 0;
+    this.#runs[run + RUN_OFFSET] = this.#at;
+    this.#runs[run + RUN_VNET] = this.#headroom
       ? this.#at - VIRTIO_NET_HEADER_BYTES
-      : this.#vnetBlobs + run * VNET_BLOB_BYTES;
-    this.#ipBytes[run] = this.#packetIpBytes;
-    this.#headerBytes[run] = this.#packetHeaderBytes;
-    this.#protocol[run] = this.#packetProtocol;
-    this.#ports[run] = this.#packetPorts;
-    this.#segmentBytes[run] = this.#length - this.#packetHeaderBytes;
-    this.#firstPacket[run] = packet;
-    this.#lastPacket[run] = packet;
-    this.#totalBytes[run] = this.#length;
-    this.#checksumState[run] = this.#packetState;
-    this.#addedFlags[run] = 0;
-    this.runPackets[run] = 1;
-    this.#bucketOfRun[run] = bucket;
+      : this.#vnetBlobs + ((run / RUN_WORDS) | 0) * VNET_BLOB_BYTES;
+    this.#runs[run + RUN_IP_BYTES] = this.#packetIpBytes;
+    this.#runs[run + RUN_HEADER_BYTES] = this.#packetHeaderBytes;
+    this.#runs[run + RUN_PROTOCOL] = this.#packetProtocol;
+    this.#runs[run + RUN_PORTS] = this.#packetPorts;
+    this.#runs[run + RUN_SEGMENT_BYTES] = this.#length - this.#packetHeaderBytes;
+    this.#runs[run + RUN_FIRST_PACKET] = packet;
+    this.#runs[run + RUN_LAST_PACKET] = packet;
+    this.#runs[run + RUN_TOTAL_BYTES] = this.#length;
+    this.#runs[run + RUN_CHECKSUM_STATE] = this.#packetState;
+    this.#runs[run + RUN_ADDED_FLAGS] = 0;
+    this.#runs[run + RUN_PACKETS] = 1;
+    this.#runs[run + RUN_BUCKET] = bucket;
     if (bucket === NO_RUN) return;
-    this.#olderRun[run] = this.#bucket[bucket]!;
+    this.#runs[run + RUN_OLDER] = this.#bucket[bucket]!;
     this.#bucket[bucket] = run;
     if (this.#packetProtocol !== PROTOCOL_TCP) return;
     const payloadBytes = this.#length - this.#packetHeaderBytes;
-    this.#nextSequence[run] = readI32(view, this.#at + this.#packetIpBytes + TCP_OFF_SEQUENCE) + payloadBytes;
+    this.#runs[run + RUN_NEXT_SEQUENCE] =
+      readI32(view, this.#at + this.#packetIpBytes + TCP_OFF_SEQUENCE) + payloadBytes;
     if (this.#length > this.#overlayMtu && this.#packetState === CHECKSUM_PARTIAL) this.#takeSuperpacket(run);
   }
 
@@ -542,54 +542,59 @@ export class Coalescer {
     const segmentBytes = this.#overlayMtu - this.#packetHeaderBytes;
     if (segmentBytes <= 0) return;
     const payloadBytes = this.#length - this.#packetHeaderBytes;
-    this.#segmentBytes[run] = segmentBytes;
-    this.runPackets[run] = Math.ceil(payloadBytes / segmentBytes);
+    this.#runs[run + RUN_SEGMENT_BYTES] = segmentBytes;
+    this.#runs[run + RUN_PACKETS] = Math.ceil(payloadBytes / segmentBytes);
   }
 
   #addPacket(): number {
-    const packet = this.#packetCount++;
-    this.#payloadOffset[packet] = this.#at + this.#packetHeaderBytes;
-    this.#payloadBytes[packet] = this.#length - this.#packetHeaderBytes;
-    this.#nextPacket[packet] = NO_RUN;
+    const packet = this.#packetsEnd;
+    this.#packetsEnd = packet + PACKET_WORDS;
+    this.#packets[packet + PACKET_OFFSET] = this.#at + this.#packetHeaderBytes;
+    this.#packets[packet + PACKET_BYTES] = this.#length - this.#packetHeaderBytes;
+    this.#packets[packet + PACKET_NEXT] = NO_RUN;
     return packet;
   }
 
   /** Writes the headers of each run and adds it to `batch` as one packet; run r becomes packet (batch's count + r). */
   finish(batch: PieceBatch): void {
-    for (let run = 0; run < this.#runCount; run++) {
-      const offset = this.#offset[run]!;
-      if (this.runPackets[run] === 1) this.#finishSingle(run);
+    for (let run = 0; run < this.#runsEnd; run += RUN_WORDS) {
+      const offset = this.#runs[run + RUN_OFFSET]!;
+      if (this.#runs[run + RUN_PACKETS] === 1) this.#finishSingle(run);
       else this.#finishSuperpacket(run);
-      let packet = this.#firstPacket[run]!;
-      const firstBytes = this.#headerBytes[run]! + this.#payloadBytes[packet]!;
-      const vnet = this.#vnet[run]!;
+      let packet = this.#runs[run + RUN_FIRST_PACKET]!;
+      const firstBytes = this.#runs[run + RUN_HEADER_BYTES]! + this.#packets[packet + PACKET_BYTES]!;
+      const vnet = this.#runs[run + RUN_VNET]!;
       if (vnet + VIRTIO_NET_HEADER_BYTES === offset)
         batch.addPiece(vnet, VIRTIO_NET_HEADER_BYTES + firstBytes);
       else {
         batch.addPiece(vnet, VIRTIO_NET_HEADER_BYTES);
         batch.addPiece(offset, firstBytes);
       }
-      for (packet = this.#nextPacket[packet]!; packet !== NO_RUN; packet = this.#nextPacket[packet]!)
-        batch.addPiece(this.#payloadOffset[packet]!, this.#payloadBytes[packet]!);
+      for (
+        packet = this.#packets[packet + PACKET_NEXT]!;
+        packet !== NO_RUN;
+        packet = this.#packets[packet + PACKET_NEXT]!
+      )
+        batch.addPiece(this.#packets[packet + PACKET_OFFSET]!, this.#packets[packet + PACKET_BYTES]!);
       batch.endPacket(0);
     }
   }
 
   #finishSingle(run: number): void {
-    if (this.#checksumState[run] === CHECKSUM_PARTIAL) this.#writeVnet(run, GSO_NONE, 0);
-    else clearVirtioNetHeader(this.#view, this.#vnet[run]!);
+    if (this.#runs[run + RUN_CHECKSUM_STATE] === CHECKSUM_PARTIAL) this.#writeVnet(run, GSO_NONE, 0);
+    else clearVirtioNetHeader(this.#view, this.#runs[run + RUN_VNET]!);
   }
 
   #writeVnet(run: number, gsoType: number, gsoSize: number): void {
-    const field = this.#protocol[run] === PROTOCOL_TCP ? TCP_OFF_CHECKSUM : UDP_OFF_CHECKSUM;
+    const field = this.#runs[run + RUN_PROTOCOL] === PROTOCOL_TCP ? TCP_OFF_CHECKSUM : UDP_OFF_CHECKSUM;
     writeVirtioNetHeader(
       this.#view,
-      this.#vnet[run]!,
+      this.#runs[run + RUN_VNET]!,
       VNET_NEEDS_CHECKSUM,
       gsoType,
-      this.#headerBytes[run]!,
+      this.#runs[run + RUN_HEADER_BYTES]!,
       gsoSize,
-      this.#ipBytes[run]!,
+      this.#runs[run + RUN_IP_BYTES]!,
       field,
     );
   }
@@ -597,16 +602,16 @@ export class Coalescer {
   /** tcp_gro_complete, udp_gro_complete: the lengths of the whole, FIN and PSH of the last, a partial checksum. */
   #finishSuperpacket(run: number): void {
     const view = this.#view;
-    const offset = this.#offset[run]!;
-    const totalBytes = this.#totalBytes[run]!;
-    const transport = offset + this.#ipBytes[run]!;
-    const transportBytes = totalBytes - this.#ipBytes[run]!;
-    const protocol = this.#protocol[run]!;
+    const offset = this.#runs[run + RUN_OFFSET]!;
+    const totalBytes = this.#runs[run + RUN_TOTAL_BYTES]!;
+    const transport = offset + this.#runs[run + RUN_IP_BYTES]!;
+    const transportBytes = totalBytes - this.#runs[run + RUN_IP_BYTES]!;
+    const protocol = this.#runs[run + RUN_PROTOCOL]!;
     const pseudo = this.#pseudoSum(offset, protocol, transportBytes);
     setIpv4TotalLength(view, offset, totalBytes);
     let gsoType = GSO_UDP_L4;
     if (protocol === PROTOCOL_TCP) {
-      const flags = tcpFlags(view, transport) | this.#addedFlags[run]!;
+      const flags = tcpFlags(view, transport) | this.#runs[run + RUN_ADDED_FLAGS]!;
       view[transport + TCP_OFF_FLAGS] = flags;
       writeU16(view, transport + TCP_OFF_CHECKSUM, pseudo);
       gsoType = (flags & TCP_CWR) === 0 ? GSO_TCPV4 : GSO_TCPV4 | GSO_ECN;
@@ -614,6 +619,6 @@ export class Coalescer {
       writeU16(view, transport + UDP_OFF_LENGTH, transportBytes);
       writeU16(view, transport + UDP_OFF_CHECKSUM, pseudo);
     }
-    this.#writeVnet(run, gsoType, this.#segmentBytes[run]!);
+    this.#writeVnet(run, gsoType, this.#runs[run + RUN_SEGMENT_BYTES]!);
   }
 }

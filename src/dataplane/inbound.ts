@@ -323,7 +323,7 @@ export class Inbound {
     const run = this.#runs;
     if (coalescer.runCount === run) return FORWARDED;
     this.#tag[run] = this.#slot;
-    this.#segments = coalescer.runPackets[run]!;
+    this.#segments = coalescer.packetsOf(run);
     if (this.#segments > 1) this.#counters.add(IN_SUPERPACKETS, 1);
     this.#runs = run + 1;
     return FORWARDED;
@@ -364,7 +364,7 @@ export class Inbound {
   #countSent(packet: number): void {
     const { batch } = this.#sink;
     const slot = this.#tag[packet]!;
-    const packets = this.#coalescer.runPackets[packet]!;
+    const packets = this.#coalescer.packetsOf(packet);
     let bytes = -VIRTIO_NET_HEADER_BYTES;
     for (let piece = batch.firstPiece[packet]!; piece < batch.firstPiece[packet + 1]!; piece++)
       bytes += batch.length[piece]!;
@@ -377,7 +377,7 @@ export class Inbound {
   /** The device did not take a packet. */
   #refused(packet: number, failure: number): void {
     this.#slot = this.#tag[packet]!;
-    this.#segments = this.#coalescer.runPackets[packet]!;
+    this.#segments = this.#coalescer.packetsOf(packet);
     if (failure === SEND_AGAIN) this.#drop(INBOUND_DEVICE_FULL);
     else this.#drop(failure === SEND_DOWN ? INBOUND_DEVICE_DOWN : INBOUND_DEVICE_REFUSED);
   }

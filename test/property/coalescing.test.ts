@@ -59,7 +59,10 @@ function coalesceLaid(
       pieces.push(...view.subarray(batch.offset[i]!, batch.offset[i]! + batch.length[i]!));
     return Uint8Array.from(pieces);
   });
-  return { writes, packetsInWrite: [...coalescer.runPackets.subarray(0, coalescer.runCount)] };
+  return {
+    writes,
+    packetsInWrite: Array.from({ length: coalescer.runCount }, (_, run) => coalescer.packetsOf(run)),
+  };
 }
 
 test('the writes are those of the slow twin, byte for byte', () => {
