@@ -1,5 +1,6 @@
 /** What `node run` and `tunnel run` are told alike: of the data plane, and of what it tells. */
 import { UsageError } from '../base/errors.ts';
+import { wholeNumber } from '../base/whole-number.ts';
 import { pinRoot } from './fast-path-pins.ts';
 import { FAST_PATH_MODES, type FastPathMode } from './fast-path-state.ts';
 
@@ -84,13 +85,6 @@ function fastPathSettings(flags: DataPlaneFlags, env: NodeJS.ProcessEnv): FastPa
       hint: 'use --fast-path auto or ebpf',
     });
   return { mode, pin: flags.pin ?? false, pinRoot: pinRoot(env) };
-}
-
-function wholeNumber(what: string, text: string, least: number, most: number): number {
-  const value = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
-  if (!(value >= least && value <= most))
-    throw new UsageError(`${what}: expected a whole number from ${least} to ${most}, got "${text}"`);
-  return value;
 }
 
 function oneOf<T extends string>(what: string, text: string, values: readonly T[]): T {

@@ -1,5 +1,6 @@
 /** What the benches have in common as commands. */
 import { TortieError, UsageError } from '../base/errors.ts';
+import { wholeNumber } from '../base/whole-number.ts';
 
 /** Misuse and failures that are foreseen are one line and an exit code; all else is a bug, with its stack. */
 export async function runBench(bench: () => Promise<void> | void): Promise<void> {
@@ -14,10 +15,7 @@ export async function runBench(bench: () => Promise<void> | void): Promise<void>
 
 /** How often something is measured: as `word` says, else `otherwise`. */
 export function roundsAsked(word: string | undefined, otherwise: number): number {
-  if (word === undefined) return otherwise;
-  if (!/^[1-9]\d{0,3}$/.test(word))
-    throw new UsageError(`rounds: expected a whole number from 1 to 9999, got '${word}'`);
-  return Number(word);
+  return word === undefined ? otherwise : wholeNumber('rounds', word, 1, 9999);
 }
 
 /** All sizes, or the one that `word` names by its number of `things`. */

@@ -17,6 +17,8 @@ interface CommandEntry {
   /** One line of `tortie --help`. */
   readonly summary: string;
   readonly load: () => Promise<CommandModule>;
+  /** Where it has a `run`, that is an agent's, which gives up capabilities before anything is loaded. */
+  readonly isAgent?: true;
 }
 
 const RESOURCES = "Calico's commands: resources";
@@ -80,6 +82,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry & { readonly group: 
   },
   node: {
     group: NODE,
+    isAgent: true,
     summary: "Run a node's agent, ask how it is, check the host",
     load: () => import('./commands/node.ts'),
   },
@@ -90,6 +93,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry & { readonly group: 
   },
   tunnel: {
     group: NODE,
+    isAgent: true,
     summary: 'Be the tunnel device that the kernel lacks, for routes that others put on it',
     load: () => import('./commands/tunnel.ts'),
   },
@@ -151,9 +155,10 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   if (!Object.hasOwn(COMMANDS, name))
     throw new UsageError(`Unknown command: "${name}"`, { hint: "See 'tortie --help'." });
-  if ((name === 'node' || name === 'tunnel') && rest[0] === 'run')
+  const command = COMMANDS[name]!;
+  if (command.isAgent && rest[0] === 'run')
     (await import('./agent-capabilities.ts')).keepAgentCapabilitiesEarly(rest.slice(1));
-  const module = await COMMANDS[name]!.load();
+  const module = await command.load();
   return module.run(rest);
 }
 

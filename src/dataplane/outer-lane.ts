@@ -163,6 +163,7 @@ export class OuterLane {
   /** Sends the batch, and counts what left and what the host refused. */
   flush(): void {
     const { batch } = this.#sink;
+    if (batch.packetCount === 0) return;
     if (!this.#joins && this.#parts.clock() >= this.#joinsFromMs) this.#joins = true;
     let next = 0;
     let waited = false;

@@ -5,7 +5,10 @@ import { AF_INET, openSocket, SOCK_DGRAM } from './socket-options.ts';
 
 const SIOCGIFNAME = 0x8910;
 const SIOCGIFHWADDR = 0x8927;
-/** ARPHRD_ETHER, with which an Ethernet device's address begins; a TUN, WireGuard and tunnels of the kernel's are others, with a hardware address or without. */
+/**
+ * ARPHRD_ETHER, with which an Ethernet device's address begins; a TUN, WireGuard and tunnels of the kernel's are others,
+ * with a hardware address or without.
+ */
 const ETHERNET = 1;
 
 export interface DeviceKind {

@@ -2,11 +2,13 @@
  * Protocol 4 by raw sockets: the kernel routes, resolves neighbours, reassembles and filters.
  *
  * Sending is by IPPROTO_RAW, whose packets begin with our own outer header (the kernel fills total length and
- * checksum, and the source where it is 0). IPsec policies and rules of policy routing are looked up as for protocol 255,
- * unless each packet's control data says that it is protocol 4: else a policy for that would not be seen, and what it is to
- * encrypt would leave in the clear. Kernels before mid-2023 cannot be told. Receiving is by a second socket of protocol 4, which delivers the
- * outer header too. With its buffer full the kernel takes the packet for undelivered and answers the sender with
- * ICMP protocol unreachable, hence a guard: a second socket that takes every packet and keeps none.
+ * checksum, and the source where it is 0). IPsec policies and rules of policy routing are looked up as for protocol
+ * 255, unless each packet's control data says that it is protocol 4: else a policy for that would not be seen, and what
+ * it is to encrypt would leave in the clear. Kernels before mid-2023 cannot be told.
+ *
+ * Receiving is by a second socket of protocol 4, which delivers the outer header too. With its buffer full the kernel
+ * takes the packet for undelivered and answers the sender with ICMP protocol unreachable, hence a guard: a second
+ * socket that takes every packet and keeps none.
  */
 import { type PacketBatch, type PacketSource, type PieceBatch, SLOT_BYTES } from '../dataplane/ports.ts';
 import { Arena } from './arena.ts';

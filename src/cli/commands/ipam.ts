@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { systemClock } from '../../base/clock.ts';
 import { FailedError, UsageError } from '../../base/errors.ts';
 import { systemRandom } from '../../base/random.ts';
+import { wholeNumber } from '../../base/whole-number.ts';
 import { createAddressAllocator } from '../../control/address-allocator.ts';
 import { IpamStore } from '../../control/ipam-store.ts';
 import { parseIpv4 } from '../../ip/ipv4.ts';
@@ -14,6 +15,9 @@ import { addDatastoreOptions, type DatastoreOptions, openFromOptions } from '../
 import { mend, readReport, reportOf } from '../ipam-report.ts';
 import { borrowedTable, configurationTable, utilization, utilizationTable } from '../output/ipam-tables.ts';
 import { splitPool } from '../split-pool.ts';
+
+/** A node's blocks beyond that are no limit. */
+const MOST_BLOCKS_MAX = 999_999;
 
 interface ShowOptions extends DatastoreOptions {
   readonly ip?: string;
@@ -193,17 +197,18 @@ function configure(options: ConfigureOptions): Promise<number> {
     throw new UsageError('ipam configure: expected --strictaffinity or --max-blocks-per-host');
   if (strictaffinity !== undefined && strictaffinity !== 'true' && strictaffinity !== 'false')
     throw new UsageError('invalid value. Use true or false to set strictaffinity');
-  if (maxBlocksPerHost !== undefined && !/^\d{1,6}$/.test(maxBlocksPerHost))
-    throw new UsageError(`--max-blocks-per-host: expected a whole number, got "${maxBlocksPerHost}"`);
+  const most =
+    maxBlocksPerHost === undefined
+      ? undefined
+      : wholeNumber('--max-blocks-per-host', maxBlocksPerHost, 0, MOST_BLOCKS_MAX);
   return withStore(options, async (_store, ipam) => {
     await ipam.changeConfig((old) => ({
       ...old,
       ...(strictaffinity !== undefined && { strict_affinity: strictaffinity === 'true' }),
-      ...(maxBlocksPerHost !== undefined && { maxBlocksPerHost: Number(maxBlocksPerHost) }),
+      ...(most !== undefined && { maxBlocksPerHost: most }),
     }));
     if (strictaffinity) process.stdout.write(`Successfully set StrictAffinity to: ${strictaffinity}\n`);
-    if (maxBlocksPerHost)
-      process.stdout.write(`Successfully set MaxBlocksPerHost to: ${Number(maxBlocksPerHost)}\n`);
+    if (most !== undefined) process.stdout.write(`Successfully set MaxBlocksPerHost to: ${most}\n`);
     return 0;
   });
 }

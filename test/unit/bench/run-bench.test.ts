@@ -15,6 +15,6 @@ test('rounds that are no number were none, and a table of nothing', () => {
   expect([roundsAsked(undefined, 5), roundsAsked('3', 5)]).toEqual([5, 3]);
   for (const word of ['x', '', '0', '-1', '1.5', '1e3'])
     expect(() => roundsAsked(word, 5)).toThrow(
-      new UsageError(`rounds: expected a whole number from 1 to 9999, got '${word}'`),
+      new UsageError(`rounds: expected a whole number from 1 to 9999, got "${word}"`),
     );
 });
