@@ -56,14 +56,18 @@ export function figuresTable(results: Results): string {
 }
 
 export function goalsTable(results: Results): string {
-  const rows = judge(results).map(({ title, ratio, least, greatest, first, second, reached }) => [
+  const rows = judge(results).map(({ title, ratio, least, greatest, first, second, reached, kernel }) => [
     title,
     `${ratio.toFixed(2)} (${least.toFixed(2)}–${greatest.toFixed(2)})`,
     first,
     second,
     reached === 'none' ? 'not reached' : reached === 'second' ? 'second reached' : 'first reached',
+    kernel === null ? '' : `${kernel.ratio.toFixed(2)}: ${kernel.name}`,
   ]);
-  return markdownTable([['ratio', 'measured', 'first goal', 'second goal', ''], ...rows]);
+  return markdownTable([
+    ['ratio', 'measured', 'first goal', 'second goal', '', 'the kernel’s, to the same'],
+    ...rows,
+  ]);
 }
 
 export function settingsList(results: Results): string {

@@ -1,7 +1,7 @@
 /** What the bench's tables say follows from its measurements alone. */
 import { expect, test } from 'vitest';
 import { IPIP, judge } from '../../../src/bench/goals.ts';
-import { figuresTable } from '../../../src/bench/page.ts';
+import { figuresTable, goalsTable } from '../../../src/bench/page.ts';
 import { plot } from '../../../src/bench/plot.ts';
 import { readSamples, workOf } from '../../../src/bench/profile.ts';
 import { type Measurement, Results } from '../../../src/bench/results.ts';
@@ -40,6 +40,14 @@ test('the best of several is what a round is compared with, and for round trips 
   expect(judge(results)).toEqual([
     expect.objectContaining({ ratio: 0.5, reached: 'second', first: '≤ 1.3' }),
   ]);
+});
+
+test('beside a ratio to peers stands what the kernel itself has to the same', () => {
+  const results = new Results([one(0, IPIP, 3), one(0, 'fastd', 1, { kind: 'plain' }), underlay(0, 5)]);
+  const [toUnderlay, toPlain] = judge(results);
+  expect(toUnderlay).toMatchObject({ ratio: 0.6, kernel: null });
+  expect(toPlain).toMatchObject({ ratio: 3, kernel: { name: 'underlay, no offloads', ratio: 5 } });
+  expect(goalsTable(results)).toMatch(/\| 5\.00: underlay, no offloads \|$/m);
 });
 
 test('a contender that failed has a cell that says so, and no ratio', () => {
