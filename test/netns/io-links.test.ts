@@ -180,6 +180,9 @@ test('a TUN gives what is routed into it behind ten zero bytes, and takes pieces
     const reply = memory.bytes.slice(start, start + source.batch.length[0]!);
     expect([...reply.slice(0, 10)]).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     expect([reply[10 + 9], hex(reply.slice(22, 26)), reply[30]]).toEqual([1, '0a00010b', 0]);
+    // The host answers both at once; who asks for one gets one, and the other is still there.
+    for (let i = 0; i < 2; i++) expect(sink.send(0)).toBe(1);
+    expect([source.receive(1), source.receive(), source.receive()]).toEqual([1, 1, 0]);
   } finally {
     systemCalls().close(tun.writer);
     inside(() => removeTun('tort0'));
@@ -209,6 +212,12 @@ test('a waiter tells packets and wake-ups apart, and takes a wake-up back', () =
   waiter.setSource(1, receiver);
   expect(waiter.wait()).toBe(READY_SOURCE << 1);
   expect(waiter.waitForSink(10, 0)).toBe(true);
+  expect(waiter.wasQuiet).toBe(false);
+  waiter.setSource(1, -1);
+  const sleptMs = waiter.sleptMs;
+  expect(waiter.wait(5)).toBe(0);
+  expect(waiter.wasQuiet).toBe(true);
+  expect(waiter.sleptMs - sleptMs).toBeGreaterThan(4);
   loop.close();
   for (const fd of [receiver, wakeup]) systemCalls().close(fd);
 });
