@@ -136,7 +136,7 @@ export class ClusterView {
     this.datastoreReady = true;
   }
 
-  page(entries: readonly Entry[]): void {
+  page(entries: Iterable<Entry>): void {
     for (const { key, value } of entries) this.apply(key, value);
   }
 

@@ -28,8 +28,8 @@ export interface Listing {
 export interface ListingReader {
   /** A listing begins; again where it had to be given up, and what was read of it is void. */
   begin(): void;
-  /** Its next entries, sorted by key as all are. */
-  page(entries: readonly Entry[]): void;
+  /** Its next entries, sorted by key as all are; to be gone through once, before this returns. */
+  page(entries: Iterable<Entry>): void;
 }
 
 /** Changes come in the order of their revisions, each exactly once; or a resync replaces all that was known. */
