@@ -18,7 +18,7 @@ import type {
 } from '../fib/forwarding-config.ts';
 import { formatIpv4, type Ipv4 } from '../ip/ipv4.ts';
 import { formatPrefix, type Prefix, parsePrefix } from '../ip/prefix.ts';
-import type { ClusterView, NodeView, ViewChange } from './cluster-view.ts';
+import type { BlockView, ClusterView, NodeView, ViewChange } from './cluster-view.ts';
 import {
   blockContribution,
   type Context,
@@ -186,7 +186,7 @@ export class DesiredState {
   }
 
   peers(): readonly Peer[] {
-    return valuesOf(this.#tables.peers);
+    return this.#tables.peers.values();
   }
 
   /** By formatPrefix. */
@@ -199,22 +199,22 @@ export class DesiredState {
     return Object.freeze({
       revision,
       ...this.#local,
-      entries: valuesOf(this.#tables.entries),
-      peers: valuesOf(this.#tables.peers),
-      sources: valuesOf(this.#tables.sources),
+      entries: this.#tables.entries.values(),
+      peers: this.#tables.peers.values(),
+      sources: this.#tables.sources.values(),
       externalSources: this.#external,
     });
   }
 
   host(): HostState {
-    return { ...this.hostWithoutRoutes(), routes: new Map(this.#tables.routes.entries()) };
+    return { ...this.hostWithoutRoutes(), routes: this.#tables.routes.winners() };
   }
 
   /** All but the routes: few values, compared at every change. */
   hostWithoutRoutes(): HostState {
     return {
       routes: new Map(),
-      sysctls: new Map(valuesOf(this.#tables.sysctls)),
+      sysctls: new Map(this.#tables.sysctls.values()),
       device: this.device(),
       rules: this.rules(),
     };
@@ -341,7 +341,7 @@ export class DesiredState {
     const origin = known?.origin ?? { rank: ORIGIN_RANK[type], name };
     const { entries, sources, routes, peers, sysctls } = this.#tables;
     const now = after ?? NO_CONTRIBUTION;
-    const keyOf = prefixKeys();
+    const keyOf = prefixKeys(type === 'block' ? this.#view.blocks.get(name) : undefined);
     exchange(entries, origin, before.entries, now.entries, keyOf);
     exchange(sources, origin, before.sources, now.sources, keyOf);
     exchange(routes, origin, before.routes, now.routes, keyOf);
@@ -403,10 +403,10 @@ function from<T>(thing: T | undefined, contribute: (thing: T) => Contribution): 
   return thing && contribute(thing);
 }
 
-/** A block's entry, source and route are to one prefix: its text is made once. */
-function prefixKeys(): (row: { readonly prefix: Prefix }) => string {
-  let last: Prefix | undefined;
-  let text = '';
+/** A block's entry, source and route are to one prefix: its text is there already, and hashed. */
+function prefixKeys(block: BlockView | undefined): (row: { readonly prefix: Prefix }) => string {
+  let last = block?.prefix;
+  let text = block?.key ?? '';
   return ({ prefix }) => {
     if (prefix !== last) {
       last = prefix;
@@ -417,10 +417,6 @@ function prefixKeys(): (row: { readonly prefix: Prefix }) => string {
 }
 
 const peerKey = (peer: Peer) => formatIpv4(peer.address);
-
-function valuesOf<V>(table: LayeredTable<V>): V[] {
-  return [...table.entries()].map(([, value]) => value);
-}
 
 /** Lays an origin's rows in place of those that it laid before. */
 function exchange<Row>(
