@@ -78,8 +78,8 @@ export function systemCalls(): SystemCalls {
 }
 
 /**
- * A literal: filled key by key it would be a dictionary to V8, and each call on the packet path a search in it, which
- * was a seventh of the time that a thread woken for one packet spent in our code.
+ * A literal: filled key by key it would be a dictionary to V8, and each call on the packet path begin with a search in it,
+ * which took a fifteenth of the time that threads woken for single packets spent outside of the kernel.
  */
 function bindSystemCalls(): SystemCalls {
   const { koffi, library } = libc();
