@@ -80,7 +80,7 @@ const waiter = new PollWaiter(
   },
   severalCores ? new SpinPolicy() : undefined,
 );
-/** Of the batch in hand: when it woke the thread. Asking for the time costs more than a packet's lookup. */
+/** Of the batch in hand: when it woke the thread. The global `performance` is a getter, and its now() checks who asks. */
 const clock = () => waiter.endedMs;
 const threadClock = new ThreadClock(arena);
 const parts = { start, arena, waiter, clock };

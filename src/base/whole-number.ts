@@ -2,12 +2,11 @@
 import { UsageError } from './errors.ts';
 
 /**
- * `text` as a number from `least` to `most`, in decimal digits, no more than `most` has; `what`: the flag, as they know it.
+ * `text` as a number from `least` to `most`, in decimal digits without leading zeros; `what`: the flag, as they know it.
  * @throws UsageError
  */
 export function wholeNumber(what: string, text: string, least: number, most: number): number {
-  const isShort = /^\d+$/.test(text) && text.length <= String(most).length;
-  const value = isShort ? Number(text) : Number.NaN;
+  const value = /^(0|[1-9]\d*)$/.test(text) ? Number(text) : Number.NaN;
   if (!(value >= least && value <= most))
     throw new UsageError(`${what}: expected a whole number from ${least} to ${most}, got "${text}"`);
   return value;

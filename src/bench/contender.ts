@@ -1,6 +1,7 @@
 /** What is measured: the underlay itself, Tortie in its ways, the kernel's own tunnel, and other userspace tunnels. */
 import { poll, systemClock } from '../base/clock.ts';
 import { FailedError } from '../base/errors.ts';
+import { BARE, NO_OFFLOADS, VXLAN } from './goals.ts';
 import type { Figure } from './measure.ts';
 import { type Background, HOSTS, type Host, OVERLAY, other, type TwoHosts, UNDERLAY } from './two-hosts.ts';
 
@@ -76,7 +77,7 @@ export async function configureDevice(
 
 /** The fabric itself, with the defaults of veth: superpackets of 64 KB from end to end. */
 export const underlay: Contender = {
-  name: 'underlay',
+  name: BARE,
   kind: 'underlay',
   settings: 'no tunnel; offloads as veth has them (64 KB superpackets from end to end)',
   figures: PEER_FIGURES,
@@ -85,7 +86,7 @@ export const underlay: Contender = {
 
 /** What packets of the MTU cost the kernel: no tunnel that sends real packets can be faster. */
 export const underlayWithoutOffloads: Contender = {
-  name: 'underlay, no offloads',
+  name: NO_OFFLOADS,
   kind: 'underlay',
   settings: 'no tunnel; `ethtool -K … tso off gso off gro off` on all four ends',
   figures: ['tcp-1500', 'tcp-9001'],
@@ -98,7 +99,7 @@ export const underlayWithoutOffloads: Contender = {
 const VXLAN_OVERHEAD_BYTES = 50;
 
 export const kernelVxlan: Contender = {
-  name: 'kernel VXLAN',
+  name: VXLAN,
   kind: 'kernel',
   settings: 'one remote, no learning; MTU 50 below the underlay’s',
   figures: PEER_FIGURES,

@@ -25,7 +25,7 @@
  * Addresses, ports and sequence numbers are signed here (readI32), which is all that comparing needs: unsigned
  * they left 111 bytes a packet on the heap, signed none.
  */
-// size: one class, whose every step reads the per-run arrays; cut apart it would hand them around per packet.
+// size: one class, whose every step reads the records of runs; cut apart it would hand them around per packet.
 import { readI32, readU16, writeU16 } from '../wire/bytes.ts';
 import { fold, pseudoHeaderSum, sumBytes } from '../wire/checksum.ts';
 import {
