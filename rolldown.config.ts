@@ -34,18 +34,28 @@ function parseProto(file: string, from: string): object {
   return new Root().loadSync(file, { keepCase: true }).toJSON();
 }
 
-export default defineConfig({
-  input: { 'cli/main': 'src/cli/main.ts', 'agent/data-plane-worker': 'src/agent/data-plane-worker.ts' },
-  platform: 'node',
-  // Native parts, files and threads that these packages look for beside themselves; and what only agents use.
-  external: ['koffi', 'pino-pretty', 'prom-client'],
-  plugins: [parsedProto()],
-  output: {
-    dir: 'dist',
-    entryFileNames: '[name].js',
-    chunkFileNames: 'bundle/[name]-[hash].js',
-    sourcemap: true,
-    // What every command needs, in one file.
-    codeSplitting: { groups: [{ name: 'base', test: /[/]src[/](base|ip)[/]/ }] },
+/** Native parts, files and threads that these packages look for beside themselves; and what only agents use. */
+const external = ['koffi', 'pino-pretty', 'prom-client'];
+
+export default defineConfig([
+  {
+    input: { 'cli/main': 'src/cli/main.ts' },
+    platform: 'node',
+    external,
+    plugins: [parsedProto()],
+    output: {
+      dir: 'dist',
+      entryFileNames: '[name].js',
+      chunkFileNames: 'bundle/[name]-[hash].js',
+      sourcemap: true,
+      // What every command needs, in one file.
+      codeSplitting: { groups: [{ name: 'base', test: /[/]src[/](base|ip)[/]/ }] },
+    },
   },
-});
+  {
+    input: { 'agent/data-plane-worker': 'src/agent/data-plane-worker.ts' },
+    platform: 'node',
+    external,
+    output: { dir: 'dist', entryFileNames: '[name].js', sourcemap: true, codeSplitting: false },
+  },
+]);

@@ -63,7 +63,7 @@ export function makeOutbound(
   const outbound = new Outbound({
     ...{ memory: arena, waiter, table, paths, frames, counters, clock },
     source: new TunSource(start.tun, arena, new PacketBatch(arena, BATCH_PACKETS)),
-    sink: new MessageSink(start.sender, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES)),
+    sink: new MessageSink(start.sender, arena, new PieceBatch(arena, SEND_PACKETS, SEND_PIECES)),
     ...fasterSinks(start, arena),
     sum: arenaSum(arena.memory),
     datagramsOnly: start.receiver < 0,
@@ -90,9 +90,9 @@ function fasterSinks(
     datagramSink:
       datagrams < 0
         ? undefined
-        : new DatagramSink(datagrams, arena, new PieceBatch(SEND_PIECES, SEND_PIECES)),
+        : new DatagramSink(datagrams, arena, new PieceBatch(arena, SEND_PIECES, SEND_PIECES)),
     frameSink:
-      frames < 0 ? undefined : new FrameSink(frames, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES)),
+      frames < 0 ? undefined : new FrameSink(frames, arena, new PieceBatch(arena, SEND_PACKETS, SEND_PIECES)),
   };
 }
 
@@ -110,7 +110,7 @@ export function makeInbound({ start, arena, clock }: ThreadParts, counters: Coun
     source: new MessageSource(receiver, arena, new PacketBatch(arena, receiver < 0 ? 0 : BATCH_PACKETS)),
     datagrams:
       datagrams < 0 ? undefined : new DatagramSource(datagrams, arena, new PacketBatch(arena, BATCH_PACKETS)),
-    sink: new TunSink(start.tunWriter, arena, new PieceBatch(SEND_PACKETS, SEND_PIECES)),
+    sink: new TunSink(start.tunWriter, arena, new PieceBatch(arena, SEND_PACKETS, SEND_PIECES)),
     ...{ table, counters },
     udpSuperpackets: start.udpSuperpackets,
     sum: arenaSum(arena.memory),

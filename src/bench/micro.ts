@@ -120,7 +120,7 @@ function coalescing(): Subject {
   const length = packets[0]!.length;
   const head = packets[0]!.subarray(0, 40);
   const coalescer = new Coalescer(memory, SEGMENTS, true, memory.sum);
-  const batch = new PieceBatch(SEGMENTS, SEGMENTS);
+  const batch = new PieceBatch(memory, SEGMENTS, SEGMENTS);
   return {
     name: 'coalescing, with checksum',
     operations: SEGMENTS,

@@ -120,7 +120,9 @@ const RUN_PACKETS = 15;
 /** NO_RUN: it is in none, and found by nobody. */
 const RUN_BUCKET = 16;
 const RUN_OLDER = 17;
-const RUN_WORDS = 18;
+/** The caller's to write. */
+const RUN_TAG = 18;
+const RUN_WORDS = 19;
 
 /** A record of a packet: its payload, and the next packet of the run. */
 const PACKET_OFFSET = 0;
@@ -189,6 +191,20 @@ export class Coalescer {
   /** Packets of the run that is number `index` since `clear`, as they were on the wire: a superpacket counts its segments. */
   packetsOf(index: number): number {
     return this.#runs[index * RUN_WORDS + RUN_PACKETS]!;
+  }
+
+  /** Bytes of what the run has become: one header, and the payload of all its packets. */
+  bytesOf(index: number): number {
+    return this.#runs[index * RUN_WORDS + RUN_TOTAL_BYTES]!;
+  }
+
+  /** What the caller knows of a run. */
+  tagOf(index: number): number {
+    return this.#runs[index * RUN_WORDS + RUN_TAG]!;
+  }
+
+  setTag(index: number, tag: number): void {
+    this.#runs[index * RUN_WORDS + RUN_TAG] = tag;
   }
 
   /** Whether the last packet's run may go on: `addNext` is worth a try. */

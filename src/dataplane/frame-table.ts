@@ -21,32 +21,41 @@ export interface FrameWay {
   readonly header: Uint8Array;
 }
 
+/** A record of a slot, in words: the interface, and the Ethernet header as it goes out, its last half word by itself. */
+const WAY_INTERFACE = 0;
+const WAY_HEADER = 1;
+const WAY_WORDS = 5;
+const FIRST_SLOTS = 64;
+
 export class FrameTable {
-  #interfaceIndex = new Int32Array(64);
-  #headers = new Uint8Array(64 * ETHERNET_HEADER_BYTES);
-  #kernelsTurnMs = new Float64Array(64);
+  #records = new Int32Array(FIRST_SLOTS * WAY_WORDS);
+  #kernelsTurnMs = new Float64Array(FIRST_SLOTS);
   /** Whether there is any way at all. */
   used = false;
 
   set(slot: number, way: FrameWay): void {
     this.#reserve(slot);
-    this.#interfaceIndex[slot] = way.interfaceIndex;
-    this.#headers.set(way.header, slot * ETHERNET_HEADER_BYTES);
+    const at = slot * WAY_WORDS;
+    const header = new DataView(way.header.buffer, way.header.byteOffset, ETHERNET_HEADER_BYTES);
+    this.#records[at + WAY_INTERFACE] = way.interfaceIndex;
+    for (let word = 0; word < 3; word++) this.#records[at + WAY_HEADER + word] = header.getInt32(word * 4);
+    this.#records[at + WAY_HEADER + 3] = header.getInt16(12);
     this.used = true;
   }
 
   forget(slot: number): void {
-    if (slot < this.#interfaceIndex.length) this.#interfaceIndex[slot] = 0;
+    if (slot < this.#kernelsTurnMs.length) this.#records[slot * WAY_WORDS + WAY_INTERFACE] = 0;
   }
 
   clear(): void {
-    this.#interfaceIndex.fill(0);
+    this.#records.fill(0);
     this.used = false;
   }
 
   /** 0 where there is no way. */
   interfaceOf(slot: number): number {
-    return slot < this.#interfaceIndex.length ? this.#interfaceIndex[slot]! : 0;
+    const at = slot * WAY_WORDS + WAY_INTERFACE;
+    return at < this.#records.length ? this.#records[at]! : 0;
   }
 
   /** Whether this packet is the one in a second that shows itself to the kernel. */
@@ -56,19 +65,21 @@ export class FrameTable {
     return true;
   }
 
-  writeHeader(slot: number, view: Uint8Array, at: number): void {
-    const from = slot * ETHERNET_HEADER_BYTES;
-    for (let i = 0; i < ETHERNET_HEADER_BYTES; i++) view[at + i] = this.#headers[from + i]!;
+  /** Writes the Ethernet header of the way to `slot` at `at`. */
+  writeHeader(slot: number, words: DataView, at: number): void {
+    const from = slot * WAY_WORDS + WAY_HEADER;
+    words.setInt32(at, this.#records[from]!);
+    words.setInt32(at + 4, this.#records[from + 1]!);
+    words.setInt32(at + 8, this.#records[from + 2]!);
+    words.setInt16(at + 12, this.#records[from + 3]!);
   }
 
   #reserve(slot: number): void {
-    if (slot < this.#interfaceIndex.length) return;
+    if (slot < this.#kernelsTurnMs.length) return;
     const size = 2 ** Math.ceil(Math.log2(slot + 1));
-    const [interfaceIndex, headers, turns] = [this.#interfaceIndex, this.#headers, this.#kernelsTurnMs];
-    this.#interfaceIndex = new Int32Array(size);
-    this.#interfaceIndex.set(interfaceIndex);
-    this.#headers = new Uint8Array(size * ETHERNET_HEADER_BYTES);
-    this.#headers.set(headers);
+    const [records, turns] = [this.#records, this.#kernelsTurnMs];
+    this.#records = new Int32Array(size * WAY_WORDS);
+    this.#records.set(records);
     this.#kernelsTurnMs = new Float64Array(size);
     this.#kernelsTurnMs.set(turns);
   }

@@ -72,7 +72,7 @@ export class IcmpListener {
   step(): number {
     const { batch } = this.#source;
     const count = this.#source.receive();
-    for (let i = 0; i < count; i++) this.#message(batch.offset[i]!, batch.length[i]!);
+    for (let i = 0; i < count; i++) this.#message(batch.offset(i), batch.length(i));
     return count;
   }
 
@@ -98,8 +98,8 @@ export class IcmpListener {
       const mtu = reportedPathMtu(icmpNextHopMtu(view, icmp), ipv4TotalLength(view, outer));
       this.#paths.learnMtu(slot, mtu);
       if (this.#learnsOnly) return;
-      const effective = this.#paths.effectiveMtu(slot, this.#table.peers.mtu[slot]!);
-      this.#counters.setPeer(slot, PEER_EXTRA, effective < this.#table.peers.mtu[slot]! ? effective : 0);
+      const effective = this.#paths.effectiveMtu(slot, this.#table.peers.mtu(slot));
+      this.#counters.setPeer(slot, PEER_EXTRA, effective < this.#table.peers.mtu(slot) ? effective : 0);
       // A report about a packet that may be fragmented says nothing to its sender: we fragment, from now on.
       if (this.#isQuotable(inner, innerBytes) && ipv4DontFragment(view, inner))
         this.#replies.fragmentationNeeded(inner, innerBytes, Math.max(mtu - outerHeaderBytes, MIN_MTU));
@@ -118,12 +118,12 @@ export class IcmpListener {
     const { local, peers } = this.#table;
     if ((local.listed || local.outerSource !== 0) && !local.has(ipv4Source(view, outer))) return NO_PEER;
     const slot = peers.slotOf(ipv4Destination(view, outer));
-    if (peers.known[slot] !== 1) return NO_PEER;
+    if (!peers.isKnown(slot)) return NO_PEER;
     if (ipv4Protocol(view, outer) === PROTOCOL_IPIP) return slot;
     const udp = outer + ipv4HeaderBytes(view, outer);
     return ipv4Protocol(view, outer) === PROTOCOL_UDP &&
       udp + UDP_HEADER_BYTES <= outer + quotedBytes &&
-      readU16(view, udp + UDP_OFF_DESTINATION_PORT) === peers.udpPort[slot]
+      readU16(view, udp + UDP_OFF_DESTINATION_PORT) === peers.udpPort(slot)
       ? slot
       : NO_PEER;
   }

@@ -54,7 +54,6 @@ import {
   VERSION_4_WITHOUT_OPTIONS,
 } from '../wire/ipv4.ts';
 import { UDP_OFF_CHECKSUM } from '../wire/udp.ts';
-import { VIRTIO_NET_HEADER_BYTES } from '../wire/virtio-net-header.ts';
 import { CHECKSUM_UNVERIFIED, Coalescer } from './coalescing.ts';
 import {
   type Counters,
@@ -117,8 +116,7 @@ export class Inbound {
   readonly #table: SourceTable;
   readonly #counters: Counters;
   readonly #coalescer: Coalescer;
-  /** Of each run: the peer that its first packet came from. */
-  readonly #tag: Int32Array;
+  /** Runs that are tagged with the peer that their first packet came from. */
   #runs = 0;
   /** Peer of the packet in hand, and how many packets on the wire it stands for. */
   #slot = NO_PEER;
@@ -146,7 +144,6 @@ export class Inbound {
     // A run that is a single packet may take two pieces.
     const capacity = Math.min(COALESCED_PACKETS, packetCapacity, pieceCapacity >>> 1);
     this.#coalescer = new Coalescer(parts.memory, capacity, parts.udpSuperpackets, parts.sum);
-    this.#tag = new Int32Array(capacity);
   }
 
   /** Runs one batch; returns how many packets it received, 0 where there were none. */
@@ -156,7 +153,7 @@ export class Inbound {
     if (count === 0) return 0;
     this.#counters.add(IN_BATCHES, 1);
     this.#forwarded = false;
-    for (let i = 0; i < count; i++) this.#takePacket(batch.offset[i]!, batch.length[i]!);
+    for (let i = 0; i < count; i++) this.#takePacket(batch.offset(i), batch.length(i));
     this.#flush();
     return count;
   }
@@ -183,12 +180,12 @@ export class Inbound {
 
   #takeSlotOfDatagrams(i: number): void {
     const { batch } = this.#datagrams!;
-    const offset = batch.offset[i]!;
-    const length = batch.length[i]!;
-    const segmentBytes = batch.segmentBytes[i]! || length;
-    const source = batch.sender[i]! | 0;
-    const destination = batch.destination[i]! | 0;
-    const tos = batch.tos[i]!;
+    const offset = batch.offset(i);
+    const length = batch.length(i);
+    const segmentBytes = batch.segmentBytes(i) || length;
+    const source = batch.sender(i);
+    const destination = batch.destination(i);
+    const tos = batch.tos(i);
     if (segmentBytes < length) this.#counters.add(IN_SUPERPACKETS, 1);
     // An empty datagram is a packet, too.
     for (let at = 0; at < length || at === 0; at += segmentBytes || 1) {
@@ -322,7 +319,7 @@ export class Inbound {
     coalescer.add(inner, length, CHECKSUM_UNVERIFIED, this.#headroom);
     const run = this.#runs;
     if (coalescer.runCount === run) return FORWARDED;
-    this.#tag[run] = this.#slot;
+    coalescer.setTag(run, this.#slot);
     this.#segments = coalescer.packetsOf(run);
     if (this.#segments > 1) this.#counters.add(IN_SUPERPACKETS, 1);
     this.#runs = run + 1;
@@ -341,7 +338,7 @@ export class Inbound {
 
   /** The largest inner packet that the way from this sender carries in one piece. */
   #innerMtu(): number {
-    const mtu = this.#slot === NO_PEER ? 0 : this.#table.peers.mtu[this.#slot]!;
+    const mtu = this.#slot === NO_PEER ? 0 : this.#table.peers.mtu(this.#slot);
     return (mtu === 0 ? DEFAULT_UNDERLAY_MTU : mtu) - this.#overheadBytes;
   }
 
@@ -362,12 +359,9 @@ export class Inbound {
   }
 
   #countSent(packet: number): void {
-    const { batch } = this.#sink;
-    const slot = this.#tag[packet]!;
+    const slot = this.#coalescer.tagOf(packet);
     const packets = this.#coalescer.packetsOf(packet);
-    let bytes = -VIRTIO_NET_HEADER_BYTES;
-    for (let piece = batch.firstPiece[packet]!; piece < batch.firstPiece[packet + 1]!; piece++)
-      bytes += batch.length[piece]!;
+    const bytes = this.#coalescer.bytesOf(packet);
     this.#counters.add(OUT_PACKETS, packets);
     this.#counters.add(OUT_BYTES, bytes);
     this.#counters.addPeer(slot, PEER_PACKETS, packets);
@@ -376,7 +370,7 @@ export class Inbound {
 
   /** The device did not take a packet. */
   #refused(packet: number, failure: number): void {
-    this.#slot = this.#tag[packet]!;
+    this.#slot = this.#coalescer.tagOf(packet);
     this.#segments = this.#coalescer.packetsOf(packet);
     if (failure === SEND_AGAIN) this.#drop(INBOUND_DEVICE_FULL);
     else this.#drop(failure === SEND_DOWN ? INBOUND_DEVICE_DOWN : INBOUND_DEVICE_REFUSED);

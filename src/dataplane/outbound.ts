@@ -77,7 +77,7 @@ import { encapsulatedTos } from './ecn.ts';
 import type { FrameTable } from './frame-table.ts';
 import { reportedPathMtu } from './icmp-errors.ts';
 import { InnerReplies } from './inner-replies.ts';
-import { type LaneParts, OUTER_ROOM_BYTES, OuterLane, TAG_REPLY } from './outer-lane.ts';
+import { type LaneParts, OUTER_ROOM_BYTES, OuterLane } from './outer-lane.ts';
 import type { PathState } from './path-state.ts';
 import {
   type MonotonicMs,
@@ -198,8 +198,8 @@ export class Outbound {
     this.#counters.add(IN_BATCHES, 1);
     if (this.#frames?.used) this.#batchMs = this.#clock();
     for (let i = 0; i < count; i++) {
-      const at = batch.offset[i]!;
-      const length = batch.length[i]!;
+      const at = batch.offset(i);
+      const length = batch.length(i);
       const reason = this.#decide(at, length);
       if (reason === OUTBOUND_NO_ROUTE && this.#held(at, length)) continue;
       if (reason !== FORWARDED) this.#drop(reason);
@@ -239,9 +239,8 @@ export class Outbound {
   /** Sends the answers that are queued. */
   sendReplies(): void {
     if (this.replies.count === 0) return;
-    const { batch, slot } = this.#rawLane;
-    this.replies.emit(batch, this.#table.local.outerSource);
-    slot.fill(TAG_REPLY, 0, batch.packetCount);
+    this.replies.emit(this.#rawLane.batch, this.#table.local.outerSource);
+    this.#rawLane.markReplies();
     this.#flush();
   }
 
@@ -262,7 +261,7 @@ export class Outbound {
     const destination = readI32(view, inner + IPV4_OFF_DESTINATION);
     const hop = this.#table.nextHop(destination, readI32(view, inner + IPV4_OFF_SOURCE));
     if (hop === NO_ROUTE) return OUTBOUND_NO_ROUTE;
-    const gateway = hop === INNER_DESTINATION ? destination : peers.address[hop]! | 0;
+    const gateway = hop === INNER_DESTINATION ? destination : peers.address(hop);
     if (local.has(gateway)) return OUTBOUND_LOOP_LOCAL;
     if (hop === INNER_DESTINATION) {
       if (this.#datagramsOnly) return OUTBOUND_NO_TRANSPORT;
@@ -271,16 +270,16 @@ export class Outbound {
       return this.#encapsulate(this.#rawLane, destination, UNLIMITED_MTU, inner);
     }
     this.#slot = hop;
-    if (peers.known[hop] === 0) return OUTBOUND_NO_PEER;
-    const transport = peers.transport[hop]!;
+    if (!peers.isKnown(hop)) return OUTBOUND_NO_PEER;
+    const transport = peers.transport(hop);
     if (transport === TRANSPORT_UDP && this.#datagramLane !== undefined) {
-      this.#port = peers.udpPort[hop]!;
-      return this.#encapsulate(this.#datagramLane, gateway, peers.mtu[hop]!, inner);
+      this.#port = peers.udpPort(hop);
+      return this.#encapsulate(this.#datagramLane, gateway, peers.mtu(hop), inner);
     }
     if (transport !== TRANSPORT_IPIP) return OUTBOUND_NO_TRANSPORT;
     if (this.#frames?.used && this.#frames.interfaceOf(hop) > 0 && ipv4DontFragment(view, inner))
-      return this.#encapsulateInFrame(gateway, peers.mtu[hop]!, inner);
-    return this.#encapsulate(this.#rawLane, gateway, peers.mtu[hop]!, inner);
+      return this.#encapsulateInFrame(gateway, peers.mtu(hop), inner);
+    return this.#encapsulate(this.#rawLane, gateway, peers.mtu(hop), inner);
   }
 
   /** Only with DF: without, the kernel has to give the outer packet an id. */
@@ -301,7 +300,7 @@ export class Outbound {
     const view = this.#bytes;
     if (this.#table.local.has(readI32(view, inner + IPV4_OFF_SOURCE))) return true;
     const { peers } = this.#table;
-    return peers.known[peers.slotOf(readI32(view, inner + IPV4_OFF_DESTINATION))] === 1;
+    return peers.isKnown(peers.slotOf(readI32(view, inner + IPV4_OFF_DESTINATION)));
   }
 
   /** The same for a route without gateway, where the outer packet has the inner one's destination. */
@@ -363,7 +362,7 @@ export class Outbound {
     }
     if (lane === this.#frameLane) {
       before += ETHERNET_HEADER_BYTES;
-      this.#frames!.writeHeader(this.#slot, this.#bytes, header - before);
+      this.#frames!.writeHeader(this.#slot, this.#words, header - before);
     }
     batch.addPiece(header - before, before + headerBytes);
     if (payloadBytes > 0) batch.addPiece(payload, payloadBytes);
@@ -473,9 +472,9 @@ export class Outbound {
 
   /** The host did not take packet `packet` of `lane`: tells its sender where that helps; returns the drop reason. */
   #refused(lane: OuterLane, packet: number, failure: number): number {
-    const slot = lane.slot[packet]!;
-    const inner = lane.inner[packet]!;
-    const quotable = lane.quotable[packet]!;
+    const slot = lane.slot(packet);
+    const inner = lane.inner(packet);
+    const quotable = lane.quotable(packet);
     if (failure === SEND_TOO_BIG) {
       // The kernel may have heard, in the middle of this very batch, what a router says of the packets before.
       this.#hearErrors?.();

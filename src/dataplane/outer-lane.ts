@@ -34,12 +34,22 @@ export const OUTER_ROOM_BYTES = IPV4_HEADER_BYTES + ETHERNET_HEADER_BYTES + 2;
 /** Those, and a segment's inner headers. */
 const SEGMENT_BLOB_BYTES = OUTER_ROOM_BYTES + MAX_SEGMENT_HEADER_BYTES + 4;
 /** Slot of what is no inner packet's but our own answer to one. */
-export const TAG_REPLY = -1;
+const TAG_REPLY = -1;
 /** Kernel: UDP_MAX_SEGMENTS before Linux 6.3, and the largest UDP payload. */
 const MAX_DATAGRAMS = 64;
 const MAX_DATAGRAMS_BYTES = 65_507;
 /** A device that cannot segment is not asked again before this; routes and devices do change. */
 const UNSEGMENTED_MS = 10_000;
+
+/** A record of a packet in the batch, in words: the peer's slot, or TAG_REPLY; */
+const PACKET_SLOT = 0;
+/** the inner packet (the first of several) that it came from, and how much of that may be quoted; */
+const PACKET_INNER = 1;
+const PACKET_QUOTABLE = 2;
+/** how many inner packets are in it, and the bytes of all of them. */
+const PACKET_DATAGRAMS = 3;
+const PACKET_BYTES = 4;
+const PACKET_WORDS = 5;
 
 /** What the lane needs of its direction. */
 export interface LaneParts {
@@ -47,8 +57,8 @@ export interface LaneParts {
   readonly waiter: Waiter;
   readonly counters: Counters;
   readonly clock: MonotonicMs;
-  /** Packet `record` of `lane` was not taken by the host: answers its sender, returns the drop reason. */
-  readonly onRefused: (lane: OuterLane, record: number, failure: number) => number;
+  /** Packet `packet` of `lane` was not taken by the host: answers its sender, returns the drop reason. */
+  readonly onRefused: (lane: OuterLane, packet: number, failure: number) => number;
 }
 
 export class OuterLane {
@@ -65,13 +75,8 @@ export class OuterLane {
   /** Whether datagrams become one packet: not for a while after the kernel refused to segment. */
   #joins = true;
   #joinsFromMs = 0;
-  /** Of each packet in the batch: peer slot, the inner packet (the first of several) it came from, how much of that may be quoted. */
-  readonly slot: Int32Array;
-  readonly inner: Int32Array;
-  readonly quotable: Int32Array;
-  /** Inner packets in it, and their bytes: of the last one alone, and of all. */
-  readonly #datagrams: Int32Array;
-  readonly #bytes: Int32Array;
+  readonly #packets: Int32Array;
+  /** Of the last inner packet. */
   #lastBytes = 0;
 
   constructor(transport: Transport, sink: PacketSink, sinkNumber: number, parts: LaneParts) {
@@ -83,11 +88,7 @@ export class OuterLane {
     this.#parts = parts;
     this.fragmentation = new Fragmentation(parts.memory, packetCapacity);
     this.#blobs = parts.memory.allocate(pieceCapacity * SEGMENT_BLOB_BYTES, 64);
-    this.slot = new Int32Array(packetCapacity);
-    this.inner = new Int32Array(packetCapacity);
-    this.quotable = new Int32Array(packetCapacity);
-    this.#datagrams = new Int32Array(packetCapacity);
-    this.#bytes = new Int32Array(packetCapacity);
+    this.#packets = new Int32Array(packetCapacity * PACKET_WORDS);
   }
 
   get batch(): PacketSink['batch'] {
@@ -108,15 +109,23 @@ export class OuterLane {
    * Completes a packet from the pieces added to the batch. `bytes`: of the inner packet that it carries; `inner`:
    * the one it comes from, of which an ICMP error may quote `quotable` bytes.
    */
-  end(destination: number, slot: number, inner: number, quotable: number, bytes: number): number {
-    const packet = this.#sink.batch.endPacket(destination);
-    this.slot[packet] = slot;
-    this.inner[packet] = inner;
-    this.quotable[packet] = quotable;
-    this.#datagrams[packet] = 1;
-    this.#bytes[packet] = bytes;
+  end(
+    destination: number,
+    slot: number,
+    inner: number,
+    quotable: number,
+    bytes: number,
+    port = 0,
+    tos = 0,
+  ): void {
+    const at = this.#sink.batch.endPacket(destination, port, tos) * PACKET_WORDS;
+    const packets = this.#packets;
+    packets[at + PACKET_SLOT] = slot;
+    packets[at + PACKET_INNER] = inner;
+    packets[at + PACKET_QUOTABLE] = quotable;
+    packets[at + PACKET_DATAGRAMS] = 1;
+    packets[at + PACKET_BYTES] = bytes;
     this.#lastBytes = bytes;
-    return packet;
   }
 
   /** The same for a datagram, which becomes part of the last packet where it continues that. */
@@ -131,31 +140,38 @@ export class OuterLane {
   ): void {
     const { batch } = this.#sink;
     const last = batch.packetCount - 1;
-    if (last >= 0 && this.slot[last] === slot && this.#continues(last, destination, port, tos, bytes)) {
-      batch.extendPacket();
-      // All but the last are of one size, so a shorter one ends the packet.
-      batch.segmentBytes[last] = this.#datagrams[last] === 1 ? this.#lastBytes : batch.segmentBytes[last]!;
-      this.#datagrams[last]! += 1;
-      this.#bytes[last]! += bytes;
-      this.#lastBytes = bytes;
+    if (last < 0 || !this.#continues(last, destination, port, tos, slot, bytes)) {
+      this.end(destination, slot, inner, quotable, bytes, port, tos);
       return;
     }
-    const packet = this.end(destination, slot, inner, quotable, bytes);
-    batch.port[packet] = port;
-    batch.tos[packet] = tos;
+    const at = last * PACKET_WORDS;
+    // All but the last are of one size, so a shorter one ends the packet.
+    batch.extendPacket(batch.segmentBytes(last) || this.#lastBytes);
+    this.#packets[at + PACKET_DATAGRAMS]! += 1;
+    this.#packets[at + PACKET_BYTES]! += bytes;
+    this.#lastBytes = bytes;
   }
 
-  #continues(last: number, destination: number, port: number, tos: number, bytes: number): boolean {
+  #continues(
+    last: number,
+    destination: number,
+    port: number,
+    tos: number,
+    slot: number,
+    bytes: number,
+  ): boolean {
     const { batch } = this.#sink;
-    const segmentBytes = batch.segmentBytes[last]! || this.#lastBytes;
+    const at = last * PACKET_WORDS;
+    const segmentBytes = batch.segmentBytes(last) || this.#lastBytes;
     return (
-      batch.destination[last] === destination >>> 0 &&
-      batch.port[last] === port &&
-      batch.tos[last] === tos &&
+      this.#packets[at + PACKET_SLOT] === slot &&
+      batch.destination(last) === (destination | 0) &&
+      batch.port(last) === port &&
+      batch.tos(last) === tos &&
       bytes <= segmentBytes &&
       this.#lastBytes === segmentBytes &&
-      this.#datagrams[last]! < MAX_DATAGRAMS &&
-      this.#bytes[last]! + bytes <= MAX_DATAGRAMS_BYTES &&
+      this.#packets[at + PACKET_DATAGRAMS]! < MAX_DATAGRAMS &&
+      this.#packets[at + PACKET_BYTES]! + bytes <= MAX_DATAGRAMS_BYTES &&
       this.#joins
     );
   }
@@ -182,7 +198,7 @@ export class OuterLane {
         waited = true;
         continue;
       }
-      if (failure === SEND_UNSEGMENTED && this.#datagrams[next]! > 1) {
+      if (failure === SEND_UNSEGMENTED && this.#packets[next * PACKET_WORDS + PACKET_DATAGRAMS]! > 1) {
         this.#takeApart(next);
         next = 0;
       } else this.#countRefused(next++, failure);
@@ -200,46 +216,38 @@ export class OuterLane {
     const { batch } = this.#sink;
     this.#joins = false;
     this.#joinsFromMs = this.#parts.clock() + UNSEGMENTED_MS;
-    const old = {
-      count: batch.packetCount,
-      firstPiece: batch.firstPiece.slice(),
-      destination: batch.destination.slice(),
-      port: batch.port.slice(),
-      tos: batch.tos.slice(),
-      segmentBytes: batch.segmentBytes.slice(),
-      slot: this.slot.slice(),
-      inner: this.inner.slice(),
-      quotable: this.quotable.slice(),
-    };
-    batch.packetCount = 0;
-    batch.firstPiece[0] = old.firstPiece[from]!;
-    for (let packet = from; packet < old.count; packet++) {
-      const end = old.firstPiece[packet + 1]!;
+    const old = Array.from({ length: batch.packetCount - from }, (_, i) => ({
+      slot: this.slot(from + i),
+      inner: this.inner(from + i),
+      quotable: this.quotable(from + i),
+      firstPiece: batch.firstPiece(from + i),
+      endPiece: batch.endPiece(from + i),
+      destination: batch.destination(from + i),
+      port: batch.port(from + i),
+      tos: batch.tos(from + i),
+      segmentBytes: batch.segmentBytes(from + i),
+    }));
+    batch.clear(batch.firstPiece(from));
+    for (const packet of old) {
       let bytes = 0;
-      for (let piece = old.firstPiece[packet]!; piece < end; piece++) {
-        bytes += batch.length[piece]!;
-        if (piece + 1 < end && bytes !== old.segmentBytes[packet]) continue;
+      for (let piece = packet.firstPiece; piece < packet.endPiece; piece++) {
+        bytes += batch.length(piece);
+        if (piece + 1 < packet.endPiece && bytes !== packet.segmentBytes) continue;
         batch.pieceCount = piece + 1;
-        const part = this.end(
-          old.destination[packet]!,
-          old.slot[packet]!,
-          old.inner[packet]!,
-          old.quotable[packet]!,
-          bytes,
-        );
-        batch.port[part] = old.port[packet]!;
-        batch.tos[part] = old.tos[packet]!;
+        const { destination, slot, inner, quotable, port, tos } = packet;
+        this.end(destination, slot, inner, quotable, bytes, port, tos);
         bytes = 0;
       }
     }
   }
 
   #countSent(packet: number): void {
-    const slot = this.slot[packet]!;
+    const at = packet * PACKET_WORDS;
+    const slot = this.#packets[at + PACKET_SLOT]!;
     if (slot === TAG_REPLY) return;
     const { counters } = this.#parts;
-    const datagrams = this.#datagrams[packet]!;
-    const bytes = this.#bytes[packet]!;
+    const datagrams = this.#packets[at + PACKET_DATAGRAMS]!;
+    const bytes = this.#packets[at + PACKET_BYTES]!;
     counters.add(OUT_PACKETS, datagrams);
     counters.add(OUT_BYTES, bytes);
     counters.addPeer(slot, PEER_PACKETS, datagrams);
@@ -248,18 +256,38 @@ export class OuterLane {
 
   #countRefused(packet: number, failure: number): void {
     const { counters } = this.#parts;
-    const slot = this.slot[packet]!;
+    const slot = this.slot(packet);
     if (slot === TAG_REPLY) {
       counters.add(REPLY_SUPPRESSED, 1);
       return;
     }
-    const datagrams = this.#datagrams[packet]!;
+    const datagrams = this.#packets[packet * PACKET_WORDS + PACKET_DATAGRAMS]!;
     counters.drop(this.#parts.onRefused(this, packet, failure), datagrams);
     if (slot !== NO_PEER) counters.addPeer(slot, PEER_DROPS, datagrams);
   }
 
-  /** Bytes of the largest inner packet that packet `packet` carries. */
+  /** The peer that packet `packet` goes to. */
+  slot(packet: number): number {
+    return this.#packets[packet * PACKET_WORDS + PACKET_SLOT]!;
+  }
+
+  /** The inner packet (the first of several) that it came from, and how much of that may be quoted. */
+  inner(packet: number): number {
+    return this.#packets[packet * PACKET_WORDS + PACKET_INNER]!;
+  }
+
+  quotable(packet: number): number {
+    return this.#packets[packet * PACKET_WORDS + PACKET_QUOTABLE]!;
+  }
+
+  /** Bytes of the largest inner packet that it carries. */
   innerBytes(packet: number): number {
-    return this.#sink.batch.segmentBytes[packet]! || this.#bytes[packet]!;
+    return this.#sink.batch.segmentBytes(packet) || this.#packets[packet * PACKET_WORDS + PACKET_BYTES]!;
+  }
+
+  /** Marks all that is in the batch as answers of ours, which belong to no peer. */
+  markReplies(): void {
+    for (let packet = 0; packet < this.#sink.batch.packetCount; packet++)
+      this.#packets[packet * PACKET_WORDS + PACKET_SLOT] = TAG_REPLY;
   }
 }

@@ -11,11 +11,18 @@ const UNREACHABLE_LIFETIME_MS = 30 * 1000;
 /** Errors remembered per peer, each answered once; more would only come from a flood. */
 const MAX_PENDING = 8;
 
+/** A record of a slot, in words: the MTU learned (0: none), and the errors to be told. */
+const PATH_MTU = 0;
+const PATH_PENDING = 1;
+const PATH_WORDS = 2;
+/** The same of when they end. */
+const UNTIL_MTU = 0;
+const UNTIL_PENDING = 1;
+const FIRST_SLOTS = 64;
+
 export class PathState {
-  #mtu = new Int32Array(64);
-  #mtuUntilMs = new Float64Array(64);
-  #pending = new Uint8Array(64);
-  #pendingUntilMs = new Float64Array(64);
+  #records = new Int32Array(FIRST_SLOTS * PATH_WORDS);
+  #untilMs = new Float64Array(FIRST_SLOTS * PATH_WORDS);
   readonly #clock: () => number;
 
   constructor(clock: () => number) {
@@ -24,55 +31,57 @@ export class PathState {
 
   /** The underlay MTU to use towards the peer: as configured, or lower where ICMP said so. */
   effectiveMtu(slot: number, configured: number): number {
-    const learned = slot < this.#mtu.length ? this.#mtu[slot]! : 0;
+    const at = slot * PATH_WORDS;
+    const learned = at < this.#records.length ? this.#records[at + PATH_MTU]! : 0;
     if (learned === 0 || learned >= configured) return configured;
-    if (this.#mtuUntilMs[slot]! > this.#clock()) return learned;
-    this.#mtu[slot] = 0;
+    if (this.#untilMs[at + UNTIL_MTU]! > this.#clock()) return learned;
+    this.#records[at + PATH_MTU] = 0;
     return configured;
   }
 
   /** Takes over a reported path MTU; a larger one than known waits for the lifetime's end. */
   learnMtu(slot: number, mtu: number): void {
-    this.#reserve(slot);
+    const at = this.#reserve(slot);
     const nowMs = this.#clock();
-    const known = this.#mtu[slot]!;
-    if (known !== 0 && known < mtu && this.#mtuUntilMs[slot]! > nowMs) return;
-    this.#mtu[slot] = Math.max(mtu, MIN_MTU);
-    this.#mtuUntilMs[slot] = nowMs + PATH_MTU_LIFETIME_MS;
+    const known = this.#records[at + PATH_MTU]!;
+    if (known !== 0 && known < mtu && this.#untilMs[at + UNTIL_MTU]! > nowMs) return;
+    this.#records[at + PATH_MTU] = Math.max(mtu, MIN_MTU);
+    this.#untilMs[at + UNTIL_MTU] = nowMs + PATH_MTU_LIFETIME_MS;
   }
 
   /** Remembers that the peer was reported unreachable. */
   noteUnreachable(slot: number): void {
-    this.#reserve(slot);
-    if (this.#pending[slot]! < MAX_PENDING) this.#pending[slot]!++;
-    this.#pendingUntilMs[slot] = this.#clock() + UNREACHABLE_LIFETIME_MS;
+    const at = this.#reserve(slot);
+    if (this.#records[at + PATH_PENDING]! < MAX_PENDING) this.#records[at + PATH_PENDING]!++;
+    this.#untilMs[at + UNTIL_PENDING] = this.#clock() + UNREACHABLE_LIFETIME_MS;
   }
 
   /** Whether an inner sender is to be told that the peer is unreachable; each report is told once. */
   takeUnreachable(slot: number): boolean {
-    if (slot >= this.#pending.length || this.#pending[slot] === 0) return false;
-    if (this.#pendingUntilMs[slot]! <= this.#clock()) {
-      this.#pending[slot] = 0;
+    const at = slot * PATH_WORDS;
+    if (at >= this.#records.length || this.#records[at + PATH_PENDING] === 0) return false;
+    if (this.#untilMs[at + UNTIL_PENDING]! <= this.#clock()) {
+      this.#records[at + PATH_PENDING] = 0;
       return false;
     }
-    this.#pending[slot]!--;
+    this.#records[at + PATH_PENDING]!--;
     return true;
   }
 
   /** Forgets everything about a slot that goes to another peer. */
   forget(slot: number): void {
-    if (slot >= this.#mtu.length) return;
-    this.#mtu[slot] = 0;
-    this.#pending[slot] = 0;
+    this.#records.fill(0, slot * PATH_WORDS, (slot + 1) * PATH_WORDS);
   }
 
-  #reserve(slot: number): void {
-    if (slot < this.#mtu.length) return;
-    const size = 2 ** Math.ceil(Math.log2(slot + 1));
-    this.#mtu = enlarged(this.#mtu, new Int32Array(size));
-    this.#mtuUntilMs = enlarged(this.#mtuUntilMs, new Float64Array(size));
-    this.#pending = enlarged(this.#pending, new Uint8Array(size));
-    this.#pendingUntilMs = enlarged(this.#pendingUntilMs, new Float64Array(size));
+  /** Where the slot's record is, made where there was no room for it. */
+  #reserve(slot: number): number {
+    const at = slot * PATH_WORDS;
+    if (at >= this.#records.length) {
+      const words = 2 ** Math.ceil(Math.log2(slot + 1)) * PATH_WORDS;
+      this.#records = enlarged(this.#records, new Int32Array(words));
+      this.#untilMs = enlarged(this.#untilMs, new Float64Array(words));
+    }
+    return at;
   }
 }
 

@@ -14,6 +14,8 @@
 /** Memory with a fixed place, handed out once at set-up. */
 export interface PacketMemory {
   readonly bytes: Uint8Array;
+  /** The kernel's address of byte 0; memory that no kernel sees has 0. All of it lies within one 4 GB of addresses. */
+  readonly base: number;
   allocate(size: number, alignment?: number): number;
 }
 
@@ -22,70 +24,125 @@ export const SLOT_BYTES = 65_536 + 64;
 /** Free bytes before a slot's packet: an outer IPv4 and UDP header, a virtio-net header, and room to align. */
 export const HEADROOM_BYTES = 64;
 
-/** The packets of one receive. Packet i is `length[i]` bytes at `slot(i)`. */
+/*
+ * Records, not an array for each field: to look at one array costs three lines of the processor's cache (two of the object, one
+ * of the data), and a single packet that wakes the thread finds none of them there.
+ */
+const RECEIVED_OFFSET = 0;
+const RECEIVED_BYTES = 1;
+const RECEIVED_SEGMENT_BYTES = 2;
+const RECEIVED_SENDER = 3;
+const RECEIVED_DESTINATION = 4;
+const RECEIVED_TOS = 5;
+const RECEIVED_WORDS = 6;
+
+/** The packets of one receive, a slot each. */
 export class PacketBatch {
   readonly capacity: number;
   count = 0;
-  /** Where slot i begins; HEADROOM_BYTES before it are the loop's to write. */
-  readonly offset: Int32Array;
-  /** Bytes received; at most `slotBytes`. */
-  readonly length: Int32Array;
-  /** Outer source as the socket tells it; sources that deliver the outer header (raw, packet) leave 0. */
-  readonly sender: Uint32Array;
-  /** The same of the outer destination and TOS. */
-  readonly destination: Uint32Array;
-  readonly tos: Uint8Array;
-  /** UDP_GRO: the slot holds datagrams of this many bytes one after another; 0 where it holds one. */
-  readonly segmentBytes: Int32Array;
+  readonly #records: Int32Array;
 
   constructor(memory: PacketMemory, capacity: number, slotBytes = SLOT_BYTES) {
     this.capacity = capacity;
-    this.offset = new Int32Array(capacity);
-    this.length = new Int32Array(capacity);
-    this.sender = new Uint32Array(capacity);
-    this.destination = new Uint32Array(capacity);
-    this.tos = new Uint8Array(capacity);
-    this.segmentBytes = new Int32Array(capacity);
+    this.#records = new Int32Array(capacity * RECEIVED_WORDS);
     for (let i = 0; i < capacity; i++)
-      this.offset[i] = memory.allocate(HEADROOM_BYTES + slotBytes, 64) + HEADROOM_BYTES;
+      this.#records[i * RECEIVED_WORDS + RECEIVED_OFFSET] =
+        memory.allocate(HEADROOM_BYTES + slotBytes, 64) + HEADROOM_BYTES;
+  }
+
+  /** Where slot i begins; HEADROOM_BYTES before it are the loop's to write. */
+  offset(i: number): number {
+    return this.#records[i * RECEIVED_WORDS + RECEIVED_OFFSET]!;
+  }
+
+  /** Bytes received into it; at most `slotBytes`. */
+  length(i: number): number {
+    return this.#records[i * RECEIVED_WORDS + RECEIVED_BYTES]!;
+  }
+
+  setLength(i: number, bytes: number): void {
+    this.#records[i * RECEIVED_WORDS + RECEIVED_BYTES] = bytes;
+  }
+
+  /** UDP_GRO: the slot holds datagrams of this many bytes one after another; 0 where it holds one. */
+  segmentBytes(i: number): number {
+    return this.#records[i * RECEIVED_WORDS + RECEIVED_SEGMENT_BYTES]!;
+  }
+
+  /** Outer source (as a signed word) as the socket tells it; sources that deliver the outer header leave 0. */
+  sender(i: number): number {
+    return this.#records[i * RECEIVED_WORDS + RECEIVED_SENDER]!;
+  }
+
+  /** The same of the outer destination and TOS. */
+  destination(i: number): number {
+    return this.#records[i * RECEIVED_WORDS + RECEIVED_DESTINATION]!;
+  }
+
+  tos(i: number): number {
+    return this.#records[i * RECEIVED_WORDS + RECEIVED_TOS]!;
+  }
+
+  /** What the socket tells of the outer headers of slot i. */
+  setOuter(i: number, sender: number, destination: number, tos: number, segmentBytes: number): void {
+    const at = i * RECEIVED_WORDS;
+    this.#records[at + RECEIVED_SENDER] = sender;
+    this.#records[at + RECEIVED_DESTINATION] = destination;
+    this.#records[at + RECEIVED_TOS] = tos;
+    this.#records[at + RECEIVED_SEGMENT_BYTES] = segmentBytes;
   }
 }
 
-/** Packets to send in one go, each a list of pieces of the arena that the sink gathers. */
+/** Packet p owns the pieces from its first until the next one's first. */
+const PACKET_FIRST_PIECE = 0;
+const PACKET_DESTINATION = 1;
+const PACKET_PORT = 2;
+const PACKET_TOS = 3;
+const PACKET_SEGMENT_BYTES = 4;
+const PACKET_WORDS = 5;
+
+/** struct iovec: an address, of which the upper half never changes, and a length. */
+const PIECE_BYTES = 16;
+const PIECE_WORDS = 4;
+const PIECE_ADDRESS = 0;
+const PIECE_ADDRESS_HIGH = 1;
+const PIECE_LENGTH = 2;
+
+/**
+ * Packets to send in one go, each a list of pieces of the arena that the sink gathers. The pieces lie in the arena as the
+ * kernel reads them, so a sink hands them on as they are.
+ */
 export class PieceBatch {
   readonly packetCapacity: number;
   readonly pieceCapacity: number;
   packetCount = 0;
   pieceCount = 0;
-  /** Packet p owns the pieces firstPiece[p] until firstPiece[p + 1]. */
-  readonly firstPiece: Int32Array;
-  /** Outer destination, for sinks that address each packet; of frames, the interface. */
-  readonly destination: Uint32Array;
-  /** Of the `udp` transport: destination port, outer TOS, and the UDP_SEGMENT size of a packet that is several datagrams. */
-  readonly port: Int32Array;
-  readonly tos: Uint8Array;
-  readonly segmentBytes: Int32Array;
-  /** Its outer source; 0 lets the kernel choose. */
+  /** Outer source of the `udp` transport; 0 lets the kernel choose. */
   source = 0;
-  readonly offset: Int32Array;
-  readonly length: Int32Array;
+  readonly #packets: Int32Array;
+  readonly #words: Int32Array;
+  readonly #vectors: number;
+  /** Lower half of the kernel's address of byte 0. */
+  readonly #base: number;
 
-  constructor(packetCapacity: number, pieceCapacity: number) {
+  constructor(memory: PacketMemory, packetCapacity: number, pieceCapacity: number) {
     this.packetCapacity = packetCapacity;
     this.pieceCapacity = pieceCapacity;
-    this.firstPiece = new Int32Array(packetCapacity + 1);
-    this.destination = new Uint32Array(packetCapacity);
-    this.port = new Int32Array(packetCapacity);
-    this.tos = new Uint8Array(packetCapacity);
-    this.segmentBytes = new Int32Array(packetCapacity);
-    this.offset = new Int32Array(pieceCapacity);
-    this.length = new Int32Array(pieceCapacity);
+    this.#packets = new Int32Array((packetCapacity + 1) * PACKET_WORDS);
+    const { bytes, base } = memory;
+    this.#vectors = memory.allocate(pieceCapacity * PIECE_BYTES, PIECE_BYTES);
+    this.#words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2);
+    this.#base = base | 0;
+    const high = Math.floor(base / 2 ** 32);
+    for (let piece = 0; piece < pieceCapacity; piece++)
+      this.#words[this.#piece(piece) + PIECE_ADDRESS_HIGH] = high;
   }
 
-  clear(): void {
+  /** Makes it empty; packets begin with piece `first` then, which may be there already. */
+  clear(first = 0): void {
     this.packetCount = 0;
-    this.pieceCount = 0;
-    this.firstPiece[0] = 0;
+    this.pieceCount = first;
+    this.#packets[PACKET_FIRST_PIECE] = first;
   }
 
   /** Whether one more packet of `pieces` pieces fits. */
@@ -95,25 +152,77 @@ export class PieceBatch {
 
   /** Adds a piece to the packet that `endPacket` will complete. */
   addPiece(offset: number, length: number): void {
-    const piece = this.pieceCount++;
-    this.offset[piece] = offset;
-    this.length[piece] = length;
+    const word = this.#piece(this.pieceCount++);
+    this.#words[word + PIECE_ADDRESS] = this.#base + offset;
+    this.#words[word + PIECE_LENGTH] = length;
   }
 
-  /** Completes a packet from the pieces added since the last one; returns its index. */
-  endPacket(destination: number): number {
+  /**
+   * Completes a packet from the pieces added since the last one; returns its index. `destination`: the outer one, for sinks that
+   * address each packet; of frames, the interface. Of the `udp` transport: port, TOS, and the UDP_SEGMENT size of a packet
+   * that is several datagrams.
+   */
+  endPacket(destination: number, port = 0, tos = 0, segmentBytes = 0): number {
     const packet = this.packetCount++;
-    this.destination[packet] = destination;
-    this.port[packet] = 0;
-    this.tos[packet] = 0;
-    this.segmentBytes[packet] = 0;
-    this.firstPiece[packet + 1] = this.pieceCount;
+    const at = packet * PACKET_WORDS;
+    this.#packets[at + PACKET_DESTINATION] = destination;
+    this.#packets[at + PACKET_PORT] = port;
+    this.#packets[at + PACKET_TOS] = tos;
+    this.#packets[at + PACKET_SEGMENT_BYTES] = segmentBytes;
+    this.#packets[at + PACKET_WORDS + PACKET_FIRST_PIECE] = this.pieceCount;
     return packet;
   }
 
-  /** Gives the pieces added since the last packet to that packet instead. */
-  extendPacket(): void {
-    this.firstPiece[this.packetCount] = this.pieceCount;
+  /** Gives the pieces added since the last packet to that packet instead, which is datagrams of `segmentBytes` then. */
+  extendPacket(segmentBytes: number): void {
+    const at = this.packetCount * PACKET_WORDS;
+    this.#packets[at + PACKET_FIRST_PIECE] = this.pieceCount;
+    this.#packets[at - PACKET_WORDS + PACKET_SEGMENT_BYTES] = segmentBytes;
+  }
+
+  firstPiece(packet: number): number {
+    return this.#packets[packet * PACKET_WORDS + PACKET_FIRST_PIECE]!;
+  }
+
+  /** One past its last piece. */
+  endPiece(packet: number): number {
+    return this.#packets[(packet + 1) * PACKET_WORDS + PACKET_FIRST_PIECE]!;
+  }
+
+  /** As a signed word. */
+  destination(packet: number): number {
+    return this.#packets[packet * PACKET_WORDS + PACKET_DESTINATION]!;
+  }
+
+  port(packet: number): number {
+    return this.#packets[packet * PACKET_WORDS + PACKET_PORT]!;
+  }
+
+  tos(packet: number): number {
+    return this.#packets[packet * PACKET_WORDS + PACKET_TOS]!;
+  }
+
+  segmentBytes(packet: number): number {
+    return this.#packets[packet * PACKET_WORDS + PACKET_SEGMENT_BYTES]!;
+  }
+
+  /** Where in the arena a piece lies, and how long it is. */
+  offset(piece: number): number {
+    return (this.#words[this.#piece(piece) + PIECE_ADDRESS]! - this.#base) | 0;
+  }
+
+  length(piece: number): number {
+    return this.#words[this.#piece(piece) + PIECE_LENGTH]!;
+  }
+
+  /** Where in the arena the struct iovec of a piece lies; those of a packet follow each other. */
+  vector(piece: number): number {
+    return this.#vectors + piece * PIECE_BYTES;
+  }
+
+  /** The record of a piece among the words. */
+  #piece(piece: number): number {
+    return (this.#vectors >>> 2) + piece * PIECE_WORDS;
   }
 }
 

@@ -41,26 +41,28 @@ export class RepeatingSource implements PacketSource {
     const written = datagrams ? Number.POSITIVE_INFINITY : WRITTEN_BYTES;
     this.#heads = packets.map((packet) => packet.subarray(0, written));
     packets.forEach((packet, i) => {
-      memory.bytes.set(packet, this.batch.offset[i]!);
-      this.batch.length[i] = packet.length;
+      memory.bytes.set(packet, this.batch.offset(i));
+      this.batch.setLength(i, packet.length);
       if (datagrams === undefined) return;
-      this.batch.segmentBytes[i] = datagrams.segmentBytes[i]!;
-      this.batch.sender[i] = datagrams.sender;
-      this.batch.destination[i] = datagrams.destination;
+      this.batch.setOuter(i, datagrams.sender, datagrams.destination, 0, datagrams.segmentBytes[i]!);
     });
   }
 
   receive(): number {
     for (let i = 0; i < this.#heads.length; i++)
-      this.#memory.bytes.set(this.#heads[i]!, this.batch.offset[i]!);
+      this.#memory.bytes.set(this.#heads[i]!, this.batch.offset(i));
     this.batch.count = this.#heads.length;
     return this.batch.count;
   }
 }
 
 export class SwallowingSink implements PacketSink {
-  readonly batch = new PieceBatch(SINK_PACKETS, SINK_PIECES);
+  readonly batch: PieceBatch;
   readonly failure = SEND_OK;
+
+  constructor(memory: PacketMemory) {
+    this.batch = new PieceBatch(memory, SINK_PACKETS, SINK_PIECES);
+  }
 
   send(from: number): number {
     return this.batch.packetCount - from;
@@ -73,6 +75,7 @@ export const steadyWaiter: Waiter = { wait: () => 0, waitForSink: () => true, wa
 /** Memory that no kernel sees. */
 export class SteadyMemory implements PacketMemory {
   readonly bytes: Uint8Array;
+  readonly base = 0;
   #used = 0;
 
   constructor(bytes: Uint8Array) {

@@ -24,7 +24,7 @@ const SLOT_BYTES = 1024;
 const SEGMENT_BYTES = 128;
 const SEGMENTS = 4;
 /** Blobs, tables, and a whole packet's place. */
-const REST_BYTES = 512 << 10;
+const REST_BYTES = 576 << 10;
 
 function config(transport: Transport): ForwardingConfig {
   return {

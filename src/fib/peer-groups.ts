@@ -54,7 +54,7 @@ export class PeerGroups {
     const index = group - FIRST_GROUP;
     if (--this.#references[index]! > 0) return;
     const members = this.#members[index]!;
-    this.#byKey.delete(keyOf(Array.from(members, (slot) => this.#peers.address[slot]!)));
+    this.#byKey.delete(keyOf(Array.from(members, (slot) => this.#peers.address(slot) >>> 0)));
     for (const slot of members) this.#peers.release(slot);
     this.#members[index] = new Int32Array(0);
     this.#free.push(index);

@@ -42,10 +42,10 @@ export class SourceTable {
   /** `slot` is peers.slotOf(outerSource). Both addresses in the same form, signed or unsigned. */
   check(outerSource: number, slot: number, innerSource: number): number {
     const value = this.#sources.lookup(innerSource);
-    if (slot === NO_PEER || (this.peers.known[slot] === 0 && !this.peers.isLeaving(slot, this.#clock())))
+    if (slot === NO_PEER || (!this.peers.isKnown(slot) && !this.peers.isLeaving(slot, this.#clock())))
       return this.#checkExternal(outerSource, innerSource, value);
     if (value >= FIRST_GROUP && this.#groups.contains(value, slot)) return SOURCE_ACCEPTED;
-    if (value === VALUE_ANY_PEER && (!this.#byRoutes || this.peers.transport[slot] !== TRANSPORT_NONE))
+    if (value === VALUE_ANY_PEER && (!this.#byRoutes || this.peers.transport(slot) !== TRANSPORT_NONE))
       return SOURCE_ACCEPTED;
     // A host's own traffic: its address is its identity.
     if (innerSource === outerSource && value !== VALUE_LOCAL) return SOURCE_ACCEPTED;
@@ -129,7 +129,7 @@ export class SourceTable {
     if (value === VALUE_LOCAL || value >= FIRST_GROUP) return refusal(value);
     // A peer's address is that peer's, even where no source entry says so.
     const owner = this.peers.slotOf(innerSource);
-    if (owner !== NO_PEER && this.peers.known[owner] === 1 && innerSource !== outerSource)
+    if (owner !== NO_PEER && this.peers.isKnown(owner) && innerSource !== outerSource)
       return SOURCE_INNER_FOREIGN;
     return SOURCE_ACCEPTED;
   }

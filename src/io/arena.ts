@@ -3,11 +3,12 @@
  * because that never moves (its maximum is its initial size), comes zeroed and untouched from the system, and
  * lets WebAssembly code sum packets where they lie. Everything is allocated once at set-up; nothing is freed.
  */
+import type { PacketMemory } from '../dataplane/ports.ts';
 import { systemCalls } from './libc.ts';
 
 const WASM_PAGE_BYTES = 65536;
 
-export class Arena {
+export class Arena implements PacketMemory {
   readonly memory: WebAssembly.Memory;
   readonly bytes: Uint8Array;
   readonly view: DataView;

@@ -16,6 +16,7 @@ import {
 /** An arena that no kernel sees. */
 export class PlainMemory implements PacketMemory {
   readonly bytes: Uint8Array;
+  readonly base = 0;
   #used = 0;
 
   constructor(size: number) {
@@ -53,8 +54,8 @@ export class MemorySource implements PacketSource {
     const { batch } = this;
     const packets = this.#waiting.splice(0, batch.capacity);
     packets.forEach((packet, i) => {
-      this.#memory.bytes.set(packet, batch.offset[i]!);
-      batch.length[i] = packet.length;
+      this.#memory.bytes.set(packet, batch.offset(i));
+      batch.setLength(i, packet.length);
     });
     batch.count = packets.length;
     return packets.length;
@@ -88,12 +89,12 @@ export class MemorySink implements PacketSink {
     for (let packet = from; packet < this.batch.packetCount; packet++) {
       this.failure = this.script.shift() ?? SEND_OK;
       if (this.failure !== SEND_OK) return packet - from;
-      const { destination, port, tos, segmentBytes } = this.batch;
+      const { batch } = this;
       this.sent.push({
-        destination: destination[packet]!,
-        port: port[packet]!,
-        tos: tos[packet]!,
-        segmentBytes: segmentBytes[packet]!,
+        destination: batch.destination(packet) >>> 0,
+        port: batch.port(packet),
+        tos: batch.tos(packet),
+        segmentBytes: batch.segmentBytes(packet),
         bytes: this.#gather(packet),
       });
     }
@@ -102,12 +103,11 @@ export class MemorySink implements PacketSink {
 
   #gather(packet: number): Uint8Array {
     const { batch } = this;
-    const first = batch.firstPiece[packet]!;
-    const end = batch.firstPiece[packet + 1]!;
+    const end = batch.endPiece(packet);
     const bytes: number[] = [];
-    for (let piece = first; piece < end; piece++) {
-      const offset = batch.offset[piece]!;
-      bytes.push(...this.#memory.bytes.subarray(offset, offset + batch.length[piece]!));
+    for (let piece = batch.firstPiece(packet); piece < end; piece++) {
+      const offset = batch.offset(piece);
+      bytes.push(...this.#memory.bytes.subarray(offset, offset + batch.length(piece)));
     }
     return Uint8Array.from(bytes);
   }

@@ -40,7 +40,6 @@ export class SendTable {
   readonly #batch: PieceBatch;
   readonly #base: number;
   readonly #headers: number;
-  readonly #vectors: number;
   readonly #names: number;
   readonly #nameBytes: number;
   readonly #control: number;
@@ -49,7 +48,7 @@ export class SendTable {
 
   /** Each message's address has `nameBytes`, and its control data room for `controlBytes`. */
   constructor(arena: Arena, batch: PieceBatch, nameBytes: number, controlBytes = 0) {
-    const { packetCapacity, pieceCapacity } = batch;
+    const { packetCapacity } = batch;
     this.words = new Uint32Array(arena.bytes.buffer);
     this.view = arena.view;
     this.#batch = batch;
@@ -57,17 +56,15 @@ export class SendTable {
     this.#nameBytes = nameBytes;
     this.#controlBytes = controlBytes;
     this.#headers = arena.allocate(packetCapacity * MMSGHDR_BYTES, 64);
-    this.#vectors = arena.allocate(pieceCapacity * IOVEC_BYTES, 16);
     this.#names = arena.allocate(packetCapacity * nameBytes, 16);
     this.#control = arena.allocate(packetCapacity * controlBytes, 16);
     for (let i = 0; i < packetCapacity; i++) {
       const header = this.#headers + i * MMSGHDR_BYTES;
       arena.writePointer(header, this.nameOf(i));
       arena.view.setUint32(header + MMSGHDR_OFF_NAMELEN, nameBytes, true);
-      arena.writePointer(header + MMSGHDR_OFF_IOV, this.#vectors);
+      arena.writePointer(header + MMSGHDR_OFF_IOV, batch.vector(0));
       if (controlBytes > 0) arena.writePointer(header + MMSGHDR_OFF_CONTROL, this.controlOf(i));
     }
-    for (let i = 0; i < pieceCapacity; i++) arena.writePointer(this.#vectors + i * IOVEC_BYTES, 0);
   }
 
   /** Where message i's address lies. */
@@ -98,16 +95,11 @@ export class SendTable {
   lay(): void {
     const batch = this.#batch;
     const { words } = this;
-    for (let piece = 0; piece < batch.pieceCount; piece++) {
-      const word = (this.#vectors + piece * IOVEC_BYTES) >>> 2;
-      words[word] = this.#base + batch.offset[piece]!;
-      words[word + 2] = batch.length[piece]!;
-    }
     for (let packet = 0; packet < batch.packetCount; packet++) {
-      const first = batch.firstPiece[packet]!;
+      const first = batch.firstPiece(packet);
       const word = (this.#headers + packet * MMSGHDR_BYTES + MMSGHDR_OFF_IOV) >>> 2;
-      words[word] = this.#base + this.#vectors + first * IOVEC_BYTES;
-      words[word + 2] = batch.firstPiece[packet + 1]! - first;
+      words[word] = this.#base + batch.vector(first);
+      words[word + 2] = batch.endPiece(packet) - first;
     }
   }
 

@@ -34,6 +34,6 @@ export class FrameSink extends SocketSink {
   protected layAddresses(): void {
     const { batch, table } = this;
     for (let packet = 0; packet < batch.packetCount; packet++)
-      table.words[(table.nameOf(packet) + SOCKADDR_LL_OFF_INTERFACE) >>> 2] = batch.destination[packet]!;
+      table.words[(table.nameOf(packet) + SOCKADDR_LL_OFF_INTERFACE) >>> 2] = batch.destination(packet);
   }
 }

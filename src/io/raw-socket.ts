@@ -116,7 +116,7 @@ export class MessageSource implements PacketSource {
     const vectors = arena.allocate(batch.capacity * IOVEC_BYTES, 16);
     for (let i = 0; i < batch.capacity; i++) {
       const vector = vectors + i * IOVEC_BYTES;
-      arena.writePointer(vector, batch.offset[i]!);
+      arena.writePointer(vector, batch.offset(i));
       arena.view.setUint32(vector + 8, slotBytes, true);
       const header = this.#table + i * MMSGHDR_BYTES;
       arena.writePointer(header + MMSGHDR_OFF_IOV, vector);
@@ -130,7 +130,7 @@ export class MessageSource implements PacketSource {
     const count = this.#calls.recvmmsg(this.#fd, this.#address, batch.capacity, MSG_DONTWAIT, 0);
     batch.count = count > 0 ? count : 0;
     for (let i = 0; i < count; i++)
-      batch.length[i] = this.#words[(this.#table + i * MMSGHDR_BYTES + MMSGHDR_OFF_LEN) >>> 2]!;
+      batch.setLength(i, this.#words[(this.#table + i * MMSGHDR_BYTES + MMSGHDR_OFF_LEN) >>> 2]!);
     return batch.count;
   }
 }
@@ -158,6 +158,6 @@ export class MessageSink extends SocketSink {
   protected layAddresses(): void {
     const { batch, table } = this;
     for (let packet = 0; packet < batch.packetCount; packet++)
-      layAddress(table.view, table.nameOf(packet), batch.destination[packet]!, 0);
+      layAddress(table.view, table.nameOf(packet), batch.destination(packet), 0);
   }
 }

@@ -264,10 +264,10 @@ export class TunSource implements PacketSource {
     const { batch } = this;
     let count = 0;
     while (count < most) {
-      const length = this.#calls.read(this.#fd, this.#base + batch.offset[count]!, SLOT_BYTES);
+      const length = this.#calls.read(this.#fd, this.#base + batch.offset(count), SLOT_BYTES);
       // EAGAIN: empty. EBADFD: the device was deleted under us; the composition root watches for that.
       if (length <= 0) break;
-      batch.length[count++] = length;
+      batch.setLength(count++, length);
     }
     batch.count = count;
     return count;
@@ -280,17 +280,12 @@ export class TunSink implements PacketSink {
   failure = SEND_OK;
   readonly #fd: number;
   readonly #base: number;
-  readonly #words: Uint32Array;
-  readonly #vectors: number;
   readonly #calls = systemCalls();
 
   constructor(fd: number, arena: Arena, batch: PieceBatch) {
     this.#fd = fd;
     this.#base = arena.base;
     this.batch = batch;
-    this.#vectors = arena.allocate(batch.pieceCapacity * 16, 16);
-    this.#words = new Uint32Array(arena.bytes.buffer);
-    for (let i = 0; i < batch.pieceCapacity; i++) arena.writePointer(this.#vectors + i * 16, 0);
   }
 
   send(from: number): number {
@@ -311,17 +306,11 @@ export class TunSink implements PacketSink {
 
   #write(packet: number): number {
     const { batch } = this;
-    const first = batch.firstPiece[packet]!;
-    const count = batch.firstPiece[packet + 1]! - first;
+    const first = batch.firstPiece(packet);
+    const count = batch.endPiece(packet) - first;
     if (count === 1)
-      return this.#calls.write(this.#fd, this.#base + batch.offset[first]!, batch.length[first]!);
-    for (let i = 0; i < count; i++) {
-      const word = (this.#vectors + i * 16) >>> 2;
-      // The arena does not cross a multiple of 4 GB, so the pointer's upper half stays as it was written at set-up.
-      this.#words[word] = this.#base + batch.offset[first + i]!;
-      this.#words[word + 2] = batch.length[first + i]!;
-    }
-    return this.#calls.writev(this.#fd, this.#base + this.#vectors, count);
+      return this.#calls.write(this.#fd, this.#base + batch.offset(first), batch.length(first));
+    return this.#calls.writev(this.#fd, this.#base + batch.vector(first), count);
   }
 }
 

@@ -118,7 +118,7 @@ export class DatagramSource implements PacketSource {
     for (let i = 0; i < batch.capacity; i++) {
       const vector = vectors + i * IOVEC_BYTES;
       const header = this.#table + i * MMSGHDR_BYTES;
-      arena.writePointer(vector, batch.offset[i]!);
+      arena.writePointer(vector, batch.offset(i));
       arena.view.setUint32(vector + 8, SLOT_BYTES, true);
       layMessageHeader(arena, header, this.#names + i * SOCKADDR_IN_BYTES, vector);
       arena.view.setUint32(header + MMSGHDR_OFF_IOV + 8, 1, true);
@@ -132,9 +132,8 @@ export class DatagramSource implements PacketSource {
     const count = this.#calls.recvmmsg(this.#fd, this.#base + this.#table, batch.capacity, MSG_DONTWAIT, 0);
     batch.count = count > 0 ? count : 0;
     for (let i = 0; i < count; i++) {
-      batch.length[i] = this.#words[(this.#table + i * MMSGHDR_BYTES + MMSGHDR_OFF_LEN) >>> 2]!;
-      batch.sender[i] = this.#view.getUint32(this.#names + i * SOCKADDR_IN_BYTES + 4);
-      this.#readControl(i);
+      batch.setLength(i, this.#words[(this.#table + i * MMSGHDR_BYTES + MMSGHDR_OFF_LEN) >>> 2]!);
+      this.#readOuter(i);
       this.#offerRoom(i);
     }
     return batch.count;
@@ -147,26 +146,27 @@ export class DatagramSource implements PacketSource {
     this.#words[header + (MMSGHDR_OFF_CONTROLLEN >>> 2)] = CONTROL_BYTES;
   }
 
-  #readControl(i: number): void {
-    const { batch } = this;
+  #readOuter(i: number): void {
     const words = this.#words;
-    batch.segmentBytes[i] = 0;
-    batch.tos[i] = 0;
-    batch.destination[i] = 0;
+    let destination = 0;
+    let tos = 0;
+    let segmentBytes = 0;
     let at = this.#control + i * CONTROL_BYTES;
     const end = at + words[(this.#table + i * MMSGHDR_BYTES + MMSGHDR_OFF_CONTROLLEN) >>> 2]!;
     while (at + CMSG_HEADER_BYTES <= end) {
       const word = at >>> 2;
       const length = words[word]!;
-      if (length < CMSG_HEADER_BYTES) return;
+      if (length < CMSG_HEADER_BYTES) break;
       const level = words[word + 2]!;
       const type = words[word + 3]!;
-      if (level === SOL_UDP && type === UDP_GRO) batch.segmentBytes[i] = words[word + 4]!;
-      else if (level === IPPROTO_IP && type === IP_TOS) batch.tos[i] = words[word + 4]! & 0xff;
+      if (level === SOL_UDP && type === UDP_GRO) segmentBytes = words[word + 4]!;
+      else if (level === IPPROTO_IP && type === IP_TOS) tos = words[word + 4]! & 0xff;
       else if (level === IPPROTO_IP && type === IP_PKTINFO)
-        batch.destination[i] = this.#view.getUint32(at + CMSG_HEADER_BYTES + PKTINFO_OFF_ADDRESS);
+        destination = this.#view.getInt32(at + CMSG_HEADER_BYTES + PKTINFO_OFF_ADDRESS);
       at += (length + 7) & ~7;
     }
+    const sender = this.#view.getInt32(this.#names + i * SOCKADDR_IN_BYTES + 4);
+    this.batch.setOuter(i, sender, destination, tos, segmentBytes);
   }
 }
 
@@ -185,7 +185,7 @@ export class DatagramSink extends SocketSink {
 
   /** EIO: a device without checksum offload. EINVAL: more segments than this kernel takes, or longer than the link. */
   protected override failureOf(errno: number, packet: number): number {
-    if (this.batch.segmentBytes[packet]! > 0 && (errno === EIO || errno === EINVAL)) return SEND_UNSEGMENTED;
+    if (this.batch.segmentBytes(packet) > 0 && (errno === EIO || errno === EINVAL)) return SEND_UNSEGMENTED;
     return super.failureOf(errno, packet);
   }
 
@@ -194,12 +194,12 @@ export class DatagramSink extends SocketSink {
     const { view, words } = table;
     for (let packet = 0; packet < batch.packetCount; packet++) {
       const control = table.controlOf(packet);
-      const segmentBytes = batch.segmentBytes[packet]!;
+      const segmentBytes = batch.segmentBytes(packet);
       table.setControlLength(packet, segmentBytes > 0 ? SEND_CONTROL_BYTES : SEND_OFF_SEGMENT);
-      words[(control + SEND_OFF_TOS + CMSG_HEADER_BYTES) >>> 2] = batch.tos[packet]!;
+      words[(control + SEND_OFF_TOS + CMSG_HEADER_BYTES) >>> 2] = batch.tos(packet);
       view.setUint32(control + SEND_OFF_PKTINFO + CMSG_HEADER_BYTES + PKTINFO_OFF_SPEC_DST, batch.source);
       view.setUint16(control + SEND_OFF_SEGMENT + CMSG_HEADER_BYTES, segmentBytes, true);
-      layAddress(view, table.nameOf(packet), batch.destination[packet]!, batch.port[packet]!);
+      layAddress(view, table.nameOf(packet), batch.destination(packet), batch.port(packet));
     }
   }
 }

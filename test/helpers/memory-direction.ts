@@ -64,7 +64,7 @@ export function fromTun(packet: Uint8Array, vnet: readonly number[] = []): Uint8
 function parts(direction: Direction, packets = 8, slotBytes = SLOT_BYTES) {
   const memory = new PlainMemory((2 << 20) + packets * 2 * slotBytes);
   const source = new MemorySource(memory, new PacketBatch(memory, packets, slotBytes));
-  const sink = new MemorySink(memory, new PieceBatch(64, 128));
+  const sink = new MemorySink(memory, new PieceBatch(memory, 64, 128));
   const counters = new Counters(direction, createCounterMemory());
   return {
     memory,
@@ -92,7 +92,7 @@ export function makeOutbound(config: ForwardingConfig = CONFIG, unrouted: 'drop'
   table.peers.onAssign = (slot, address) => p.counters.assignPeer(slot, address);
   table.replace(config);
   const hold = unrouted === 'hold' ? new UnroutedHold(p.memory, clock) : undefined;
-  const datagramSink = new MemorySink(p.memory, new PieceBatch(256, 256));
+  const datagramSink = new MemorySink(p.memory, new PieceBatch(p.memory, 256, 256));
   const hearErrors = () => listener.step();
   const outbound = new Outbound({
     ...{ ...p, datagramSink, table, paths, clock, hearErrors },
@@ -161,28 +161,24 @@ class DatagramSlots implements PacketSource {
     let inSlot = 0;
     for (const { bytes, ...way } of datagrams) {
       const last = batch.count - 1;
-      const size = batch.segmentBytes[last] ?? 0;
-      const alike =
-        batch.sender[last] === way.sender &&
-        batch.destination[last] === way.destination &&
-        batch.tos[last] === way.tos;
       if (
         last >= 0 &&
-        alike &&
+        batch.sender(last) === (way.sender | 0) &&
+        batch.destination(last) === (way.destination | 0) &&
+        batch.tos(last) === way.tos &&
         inSlot < mostInSlot &&
-        bytes.length <= size &&
-        batch.length[last] === inSlot * size
+        bytes.length <= batch.segmentBytes(last) &&
+        batch.length(last) === inSlot * batch.segmentBytes(last)
       ) {
-        this.#memory.bytes.set(bytes, batch.offset[last]! + batch.length[last]!);
-        batch.length[last]! += bytes.length;
+        this.#memory.bytes.set(bytes, batch.offset(last) + batch.length(last));
+        batch.setLength(last, batch.length(last) + bytes.length);
         inSlot += 1;
         continue;
       }
       const slot = batch.count++;
-      this.#memory.bytes.set(bytes, batch.offset[slot]!);
-      batch.length[slot] = bytes.length;
-      batch.segmentBytes[slot] = bytes.length;
-      [batch.sender[slot], batch.destination[slot], batch.tos[slot]] = [way.sender, way.destination, way.tos];
+      this.#memory.bytes.set(bytes, batch.offset(slot));
+      batch.setLength(slot, bytes.length);
+      batch.setOuter(slot, way.sender, way.destination, way.tos, bytes.length);
       inSlot = 1;
     }
   }

@@ -56,7 +56,7 @@ interface Loop {
 
 function memoryLoop(): Loop {
   const memory = new PlainMemory(2 << 20);
-  const sink = new MemorySink(memory, new PieceBatch(8, 16));
+  const sink = new MemorySink(memory, new PieceBatch(memory, 8, 16));
   const source = new MemorySource(memory, new PacketBatch(memory, 8));
   return {
     memory,
@@ -75,7 +75,7 @@ function rawLoop(): Loop {
   const [sender, receiver] = inside(() => [openRawSender(), openRawReceiver()] as const);
   return {
     memory,
-    sink: new MessageSink(sender, memory, new PieceBatch(8, 16)),
+    sink: new MessageSink(sender, memory, new PieceBatch(memory, 8, 16)),
     source: new MessageSource(receiver, memory, new PacketBatch(memory, 8)),
     carry: () => {},
     close: () => {
@@ -89,9 +89,9 @@ async function receiveAll(loop: Loop, wanted: number): Promise<string[]> {
   await poll(systemClock, 5000, 5, async () => {
     loop.carry();
     const count = loop.source.receive();
-    const { offset, length } = loop.source.batch;
+    const { batch } = loop.source;
     for (let i = 0; i < count; i++)
-      got.push(hex(loop.memory.bytes.slice(offset[i]!, offset[i]! + length[i]!)));
+      got.push(hex(loop.memory.bytes.slice(batch.offset(i), batch.offset(i) + batch.length(i))));
     return got.length >= wanted ? true : undefined;
   });
   return got;
@@ -159,7 +159,7 @@ test('a TUN gives what is routed into it behind ten zero bytes, and takes pieces
   const memory = new Arena(2 << 20);
   const tun = inside(() => openTun('tort0', 'none'));
   const source = new TunSource(tun.queues[0]!, memory, new PacketBatch(memory, 4));
-  const sink = new TunSink(tun.writer, memory, new PieceBatch(4, 8));
+  const sink = new TunSink(tun.writer, memory, new PieceBatch(memory, 4, 8));
   try {
     ip('netns', 'exec', NAMESPACE, 'sysctl', '-qw', 'net.ipv6.conf.tort0.disable_ipv6=1');
     ip('-n', NAMESPACE, 'link', 'set', 'tort0', 'up');
@@ -176,8 +176,8 @@ test('a TUN gives what is routed into it behind ten zero bytes, and takes pieces
     expect(sink.send(0)).toBe(1);
     const count = await poll(systemClock, 5000, 5, async () => source.receive() || undefined);
     expect(count).toBe(1);
-    const start = source.batch.offset[0]!;
-    const reply = memory.bytes.slice(start, start + source.batch.length[0]!);
+    const start = source.batch.offset(0);
+    const reply = memory.bytes.slice(start, start + source.batch.length(0));
     expect([...reply.slice(0, 10)]).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     expect([reply[10 + 9], hex(reply.slice(22, 26)), reply[30]]).toEqual([1, '0a00010b', 0]);
     // The host answers both at once; who asks for one gets one, and the other is still there.

@@ -51,12 +51,12 @@ function coalesceLaid(
       coalescer.add(at, packet.length, CHECKSUM_UNVERIFIED, i === 0 || roomBetween > 0);
     at += packet.length + (roomBetween > 0 ? roomBetween + (packet.length & 1) : 0);
   }
-  const batch = new PieceBatch(packets.length, 2 * packets.length);
+  const batch = new PieceBatch(new PlainMemory(packets.length * 32), packets.length, 2 * packets.length);
   coalescer.finish(batch);
   const writes = Array.from({ length: batch.packetCount }, (_, packet) => {
     const pieces: number[] = [];
-    for (let i = batch.firstPiece[packet]!; i < batch.firstPiece[packet + 1]!; i++)
-      pieces.push(...view.subarray(batch.offset[i]!, batch.offset[i]! + batch.length[i]!));
+    for (let i = batch.firstPiece(packet); i < batch.endPiece(packet); i++)
+      pieces.push(...view.subarray(batch.offset(i), batch.offset(i) + batch.length(i)));
     return Uint8Array.from(pieces);
   });
   return {
@@ -229,8 +229,8 @@ test('a stream of partial checksums becomes one write without a look at its payl
   });
   expect(taken).toEqual(segments.map((_, i) => i > 0));
   expect(summed).toEqual([]);
-  const batch = new PieceBatch(1, segments.length);
+  const batch = new PieceBatch(memory, 1, segments.length);
   coalescer.finish(batch);
-  const at = batch.offset[0]! + 10;
+  const at = batch.offset(0) + 10;
   expect(memory.bytes.subarray(at, at + 40)).toEqual(superpacket.subarray(0, 40));
 });

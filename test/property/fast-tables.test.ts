@@ -179,7 +179,7 @@ test('what the maps let the programs do, the slow path would do too', () => {
         const route = maps.longest('routes', address);
         const hop = forwarding.nextHop(address, 0);
         if (route !== undefined && route !== `0${VALUE_SLOW}000000`)
-          expect(route).toBe(hex(addressBytes(forwarding.peers.address[hop]!)));
+          expect(route).toBe(hex(addressBytes(forwarding.peers.address(hop) >>> 0)));
         const sources = new SourceTable(() => 0);
         sources.replace(config);
         const owner = maps.longest('sources', address);

@@ -38,8 +38,8 @@ class SharedQueue implements PacketSource {
   receive(): number {
     const packets = this.#queue.splice(0, BATCH_PACKETS);
     packets.forEach((packet, i) => {
-      this.#memory.bytes.set(packet, this.batch.offset[i]!);
-      this.batch.length[i] = packet.length;
+      this.#memory.bytes.set(packet, this.batch.offset(i));
+      this.batch.setLength(i, packet.length);
     });
     this.batch.count = packets.length;
     return packets.length;
@@ -62,7 +62,7 @@ class Host {
     const memory = new PlainMemory(2 << 20);
     const table = new SourceTable(() => this.#nowMs);
     table.replace(CONFIG);
-    const sink = new MemorySink(memory, new PieceBatch(64, 128));
+    const sink = new MemorySink(memory, new PieceBatch(memory, 64, 128));
     const inbound = new Inbound({
       ...{ memory, sink, table },
       source: new SharedQueue(memory, this.queue),

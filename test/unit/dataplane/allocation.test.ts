@@ -17,6 +17,7 @@ import { slowSegments } from '../../helpers/slow-segmentation.ts';
 const SEGMENTS = 46;
 /** Behind all packets of these tests. */
 const VNET_BLOBS = 200_000;
+const PIECES = 240_000;
 const BYTES_PER_PACKET_MAX = 1;
 /** Superpackets a round, and with how many bytes each a round is good enough to be the last. */
 const ROUND = [500, (BYTES_PER_PACKET_MAX * SEGMENTS) / 2] as const;
@@ -54,12 +55,12 @@ test('coalescing', () => {
     return 64 + i * 2048;
   });
   const coalescer = new Coalescer(
-    { bytes: view, allocate: () => VNET_BLOBS },
+    { bytes: view, base: 0, allocate: () => VNET_BLOBS },
     SEGMENTS,
     true,
     arenaSum(memory)!,
   );
-  const batch = new PieceBatch(SEGMENTS, SEGMENTS);
+  const batch = new PieceBatch({ bytes: view, base: 0, allocate: () => PIECES }, SEGMENTS, SEGMENTS);
   const heads = packets[0]!.subarray(0, 40);
   const perBatch = bytesAllocatedPerCall(
     () => {

@@ -35,7 +35,7 @@ test('outbound: single packets and superpackets', () => {
   const clock = () => performance.now();
   const table = new ForwardingTable(clock);
   table.replace(CONFIG);
-  const sink = new SwallowingSink();
+  const sink = new SwallowingSink(memory);
   const paths = new PathState(clock);
   const outbound = new Outbound({
     memory,
@@ -69,7 +69,7 @@ test('inbound: single packets and runs of a stream', () => {
   const counters = new Counters('inbound', createCounterMemory());
   const table = new SourceTable(() => performance.now());
   table.replace(CONFIG);
-  const sink = new SwallowingSink();
+  const sink = new SwallowingSink(memory);
   const inbound = new Inbound({ memory, source, sink, table, counters, udpSuperpackets: true });
   expect(bytesPerPacket(() => inbound.step(), counters, 'inbound_in_underlay_packets')).toBeLessThan(
     BYTES_PER_PACKET_MAX,

@@ -17,8 +17,8 @@ const INTERFACE = 7;
 function make() {
   const memory = new PlainMemory(4 << 20);
   const source = new MemorySource(memory, new PacketBatch(memory, 8));
-  const sink = new MemorySink(memory, new PieceBatch(64, 128));
-  const frameSink = new MemorySink(memory, new PieceBatch(64, 128));
+  const sink = new MemorySink(memory, new PieceBatch(memory, 64, 128));
+  const frameSink = new MemorySink(memory, new PieceBatch(memory, 64, 128));
   const counters = new Counters('outbound', createCounterMemory());
   const time = { now: 5000 };
   const clock = () => time.now;

@@ -22,7 +22,7 @@ function makeTable() {
   const table = new ForwardingTable(() => clock.now);
   const nextHop = (destination: string, source: number = SOURCE) => {
     const slot = table.nextHop(ipv4(destination), source);
-    return slot < 0 ? slot : formatIpv4(table.peers.address[slot]!);
+    return slot < 0 ? slot : formatIpv4(table.peers.address(slot) >>> 0);
   };
   return { clock, table, nextHop };
 }
@@ -78,13 +78,13 @@ test('replace keeps the slots of what stays and forgets what is gone', () => {
     }),
   );
   expect(table.peers.slotOf(B)).toBe(slotOfB);
-  expect(table.peers.mtu[slotOfB]).toBe(1400);
+  expect(table.peers.mtu(slotOfB)).toBe(1400);
   expect(['192.168.1.1', '192.168.2.1', '192.168.3.1'].map((d) => nextHop(d))).toEqual([
     NO_ROUTE,
     '10.0.2.11',
     '10.0.2.12',
   ]);
-  expect(table.peers.known[table.peers.slotOf(A)]).toBe(0);
+  expect(table.peers.isKnown(table.peers.slotOf(A))).toBe(false);
   clock.now = 1000;
   table.sweep();
   expect(table.peers.slotOf(A)).toBe(0);
