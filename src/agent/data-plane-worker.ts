@@ -9,7 +9,7 @@ import { availableParallelism } from 'node:os';
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { Counters, NOTE_CHANGES, NOTE_HAND_OVERS } from '../dataplane/counters.ts';
 import { CALM_MS, InboundOwnership } from '../dataplane/inbound-ownership.ts';
-import { PromptAnswers } from '../dataplane/prompt-answers.ts';
+import { AnswerStep, DatagramStep, ErrorStep, InboundStep, OutboundStep } from '../dataplane/packet-steps.ts';
 import { type PacketStep, type RunLoopParts, runLoop } from '../dataplane/run-loop.ts';
 import { warmUpInbound, warmUpOutbound } from '../dataplane/warm-up.ts';
 import type { ForwardingTable } from '../fib/forwarding-table.ts';
@@ -29,7 +29,6 @@ import { collectGarbage } from './garbage.ts';
 import {
   BATCH_PACKETS,
   ICMP_PACKETS,
-  type InboundDirection,
   makeInbound,
   makeOutbound,
   type OutboundDirection,
@@ -48,9 +47,6 @@ const TRAIN_REST_MICROSECONDS = 50;
 
 const setup = workerData as PacketThreadSetup;
 const first = setup.outboundCounters !== null && setup.inbound !== null;
-/** performance.now() counts from each thread's own beginning. */
-const { timeOrigin } = performance;
-const sharedMs = (ms: number) => timeOrigin + ms;
 /** On a single core a second thread relieves nobody, and whoever spins holds up the one that is waited for. */
 const severalCores = availableParallelism() > 1;
 
@@ -80,7 +76,7 @@ const waiter = new PollWaiter(
   },
   severalCores ? new SpinPolicy() : undefined,
 );
-/** Of the batch in hand: when it woke the thread. The global `performance` is a getter, and its now() checks who asks. */
+/** Of the batch in hand: when it woke the thread. */
 const clock = () => waiter.endedMs;
 const threadClock = new ThreadClock(arena);
 const parts = { start, arena, waiter, clock };
@@ -102,9 +98,9 @@ ownership?.takeOver();
 report(0);
 runLoop({
   waiter,
-  steps: [...(out ? outboundSteps(out) : []), ...(into ? inboundSteps(into) : [])],
+  steps: packetSteps(),
   betweenBatches: () => {
-    if (severalCores && ownership?.settle(sharedMs(waiter.endedMs))) inboundCounters?.add(NOTE_HAND_OVERS, 1);
+    if (severalCores && ownership?.settle(waiter.endedMs)) inboundCounters?.add(NOTE_HAND_OVERS, 1);
   },
   takeMessages: () => {
     const goOn = takeMessages();
@@ -124,7 +120,7 @@ function newOwnership(share: InboundShare): InboundOwnership {
   return new InboundOwnership({
     memory: share.ownership,
     self: share.thread,
-    nowMs: sharedMs(clock()),
+    nowMs: clock(),
     receive: (on) => {
       waiter.setSource(outboundSources.length, on ? start.receiver : -1);
       waiter.setSource(outboundSources.length + 1, on ? start.datagrams : -1);
@@ -135,44 +131,26 @@ function newOwnership(share: InboundShare): InboundOwnership {
   });
 }
 
+/** One for each source, in their order. */
+function packetSteps(): readonly PacketStep[] {
+  const outbound = out && new OutboundStep(out.outbound, BATCH_PACKETS);
+  const answers = outbound ? new AnswerStep(outbound) : undefined;
+  const rest = () => waiter.rest(TRAIN_REST_MICROSECONDS);
+  return [
+    ...(outbound ? [outbound, new ErrorStep(out.listener, out.outbound, ICMP_PACKETS)] : []),
+    ...(into
+      ? [
+          new InboundStep(into.inbound, answers, BATCH_PACKETS, rest),
+          new DatagramStep(into.inbound, answers, BATCH_PACKETS),
+        ]
+      : []),
+  ];
+}
+
 /** Nothing is lost by standing still: there are no descriptors yet. */
 function takeStart(): PacketThreadStart {
   Atomics.wait(setup.gate, 0, 0);
   return (receiveMessageOnPort(setup.port) as { message: PacketThreadStart }).message;
-}
-
-/** After a long silence a packet is sent before it is asked whether there is a second one. */
-function mostOf(quiet: boolean): number {
-  return quiet ? 1 : BATCH_PACKETS;
-}
-
-function outboundSteps({ outbound, listener }: OutboundDirection): readonly PacketStep[] {
-  const hearErrors = () => {
-    const messages = listener.step();
-    outbound.sendReplies();
-    return messages;
-  };
-  return [
-    { run: (quiet) => outbound.step(mostOf(quiet)), capacity: BATCH_PACKETS },
-    { run: hearErrors, capacity: ICMP_PACKETS },
-  ];
-}
-
-/** The host has answered some packets by the time that they are written: those answers leave at once. */
-function inboundSteps({ inbound }: InboundDirection): readonly PacketStep[] {
-  const answers = new PromptAnswers();
-  const thenOutbound = (packets: number, quiet: boolean) => {
-    if (packets > 0 && out && answers.isDue()) answers.found(out.outbound.step(mostOf(quiet)));
-    return packets;
-  };
-  return [
-    {
-      run: (quiet) => thenOutbound(inbound.step(), quiet),
-      capacity: BATCH_PACKETS,
-      rest: () => waiter.rest(TRAIN_REST_MICROSECONDS),
-    },
-    { run: (quiet) => thenOutbound(inbound.stepDatagrams(), quiet), capacity: BATCH_PACKETS },
-  ];
 }
 
 function heldPackets({ outbound, hold }: OutboundDirection): RunLoopParts['due'] {

@@ -11,7 +11,7 @@ const BROKEN_LIMIT = 8;
 /** What runs one batch of a source. */
 export interface PacketStep {
   /** Runs one batch and returns its size; `quiet`: a single packet is most likely all that there is. */
-  readonly run: (quiet: boolean) => number;
+  run(quiet: boolean): number;
   /** The size of a full batch. */
   readonly capacity: number;
   /**
@@ -40,8 +40,9 @@ export function runLoop(parts: RunLoopParts): void {
   let broken = 0;
   for (;;) {
     betweenBatches?.();
-    const ready = waiter.wait(due?.remainingMs());
-    if (due?.remainingMs() === 0) due.run();
+    const remainingMs = due?.remainingMs() ?? -1;
+    const ready = waiter.wait(remainingMs);
+    if (remainingMs >= 0 && due!.remainingMs() === 0) due!.run();
     if ((ready & READY_WAKE) !== 0 && !takeMessages()) return;
     const fromFirst = runBatches(steps, ready, waiter.wasQuiet);
     if (fromFirst > 0 || (ready & READY_BROKEN) === 0) broken = 0;

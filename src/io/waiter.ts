@@ -2,13 +2,12 @@
  * Waiting in ppoll, with no time limit and no timer: an idle data plane costs nothing; an eventfd wakes it. Where packets
  * come one upon the other it spins for a moment before it sleeps (spin-policy.ts).
  */
-// The global of that name is a getter, and is asked twice for each wait.
-import { performance } from 'node:perf_hooks';
 import { READY_BROKEN, READY_SOURCE, READY_WAKE, type Waiter } from '../dataplane/ports.ts';
 import type { Arena } from './arena.ts';
 import { systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
 import { SHORT_SLEEP_MS, SPIN_MS, type SpinPolicy } from './spin-policy.ts';
+import { ThreadClock } from './thread-clock.ts';
 
 const POLLIN = 1;
 const POLLOUT = 4;
@@ -41,13 +40,15 @@ export interface PollFds {
   readonly sinks: readonly number[];
 }
 
+/** The waiter's times, in milliseconds: one array, whose numbers are written in place. */
+const ENDED = 0;
+const SPUN = 1;
+const SLEPT = 2;
+
 export class PollWaiter implements Waiter {
-  /** When the last wait ended. */
-  endedMs = performance.now();
-  /** How long all waits together spun, which is processor time that was no work, and slept. */
-  spunMs = 0;
-  sleptMs = 0;
   wasQuiet = false;
+  readonly #times = new Float64Array(3);
+  readonly #clock: ThreadClock;
   readonly #wakeup: number;
   readonly #count: number;
   readonly #polls: number;
@@ -61,6 +62,8 @@ export class PollWaiter implements Waiter {
 
   /** Without a policy it never spins. */
   constructor(arena: Arena, fds: PollFds, policy?: SpinPolicy) {
+    this.#clock = new ThreadClock(arena);
+    this.#times[ENDED] = this.#clock.monotonicMs();
     this.#policy = policy;
     this.#wakeup = fds.wakeup;
     this.#base = arena.base;
@@ -79,6 +82,20 @@ export class PollWaiter implements Waiter {
     });
   }
 
+  /** When the last wait ended, by the clock that all threads share. */
+  get endedMs(): number {
+    return this.#times[ENDED]!;
+  }
+
+  /** How long all waits together spun, which is processor time that was no work, and slept. */
+  get spunMs(): number {
+    return this.#times[SPUN]!;
+  }
+
+  get sleptMs(): number {
+    return this.#times[SLEPT]!;
+  }
+
   /** From now on source `index` is `fd`; -1: nothing, the kernel passes over it. */
   setSource(index: number, fd: number): void {
     this.#setPoll(this.#polls + (1 + index) * POLLFD_BYTES, fd, POLLIN);
@@ -87,17 +104,25 @@ export class PollWaiter implements Waiter {
   wait(timeoutMs = -1): number {
     const ready = (this.#policy?.spinning && this.#spin(this.#policy)) || this.#sleep(timeoutMs);
     // The time is up; or EINTR, a signal for the process: the caller comes back.
-    return ready <= 0 ? 0 : this.#readyBits();
+    return ready <= 0 ? 0 : this.#readyBits(ready);
   }
 
-  #readyBits(): number {
+  /** `ready`: of how many descriptors there is something to tell. */
+  #readyBits(ready: number): number {
     let bits = 0;
-    if (this.#events(0) !== 0) {
-      bits |= READY_WAKE;
-      this.#calls.read(this.#wakeup, this.#base + this.#scratch, 8);
+    let left = ready;
+    for (let i = 0; left > 0 && i < this.#count; i++) {
+      const events = this.#events(i);
+      if (events === 0) continue;
+      left--;
+      if (i === 0) {
+        bits |= READY_WAKE;
+        this.#calls.read(this.#wakeup, this.#base + this.#scratch, 8);
+        continue;
+      }
+      bits |= READY_SOURCE << (i - 1);
+      if (i === 1 && (events & POLL_BROKEN) !== 0) bits |= READY_BROKEN;
     }
-    if ((this.#events(1) & POLL_BROKEN) !== 0) bits |= READY_BROKEN;
-    for (let i = 1; i < this.#count; i++) if (this.#events(i) !== 0) bits |= READY_SOURCE << (i - 1);
     return bits;
   }
 
@@ -105,16 +130,17 @@ export class PollWaiter implements Waiter {
   #spin(policy: SpinPolicy): number {
     this.#setTimeout(0);
     this.wasQuiet = false;
-    const beginMs = performance.now();
+    const times = this.#times;
+    const beginMs = this.#clock.monotonicMs();
     let ready = 0;
     do {
       for (let i = 0; i < POLLS_PER_LOOK && ready <= 0; i++) {
         ready = this.#calls.ppoll(this.#base + this.#polls, this.#count, this.#base + this.#timeout, 0);
         if (ready <= 0) this.#calls.schedYield();
       }
-      this.endedMs = performance.now();
-    } while (ready <= 0 && this.endedMs < beginMs + SPIN_MS);
-    this.spunMs += this.endedMs - beginMs;
+      times[ENDED] = this.#clock.monotonicMs();
+    } while (ready <= 0 && times[ENDED]! < beginMs + SPIN_MS);
+    times[SPUN]! += times[ENDED]! - beginMs;
     if (ready > 0) policy.caught();
     else policy.missed();
     return Math.max(ready, 0);
@@ -123,11 +149,13 @@ export class PollWaiter implements Waiter {
   #sleep(timeoutMs: number): number {
     if (timeoutMs >= 0) this.#setTimeout(timeoutMs);
     const timeout = timeoutMs < 0 ? 0 : this.#base + this.#timeout;
-    const beginMs = performance.now();
+    const times = this.#times;
+    const beginMs = this.#clock.monotonicMs();
     const ready = this.#calls.ppoll(this.#base + this.#polls, this.#count, timeout, 0);
-    this.endedMs = performance.now();
-    const sleptMs = this.endedMs - beginMs;
-    this.sleptMs += sleptMs;
+    const endedMs = this.#clock.monotonicMs();
+    const sleptMs = endedMs - beginMs;
+    times[ENDED] = endedMs;
+    times[SLEPT]! += sleptMs;
     this.wasQuiet = sleptMs >= SHORT_SLEEP_MS;
     if (ready > 0) this.#policy?.slept(sleptMs);
     return ready;
