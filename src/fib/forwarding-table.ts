@@ -7,7 +7,7 @@
 import type { ForwardingConfig, ForwardingEntry, ForwardingOperation } from './forwarding-config.ts';
 import { LocalAddresses } from './local-addresses.ts';
 import { FIRST_GROUP, PeerGroups, VALUE_INNER_DESTINATION } from './peer-groups.ts';
-import { PeerTable } from './peer-table.ts';
+import { NO_PEER, PeerTable } from './peer-table.ts';
 import { NO_MATCH, PrefixTable, ROW_WORDS } from './prefix-table.ts';
 import { outboundPart, type SnapshotPart } from './snapshot-part.ts';
 
@@ -37,8 +37,9 @@ export class ForwardingTable {
     const value = this.#entries.lookup(destination);
     if (value === NO_MATCH) return NO_ROUTE;
     if (value === VALUE_INNER_DESTINATION) return INNER_DESTINATION;
+    const only = this.#groups.only(value);
+    if (only !== NO_PEER) return only;
     const members = this.#groups.members(value);
-    if (members.length === 1) return members[0]!;
     if (members.length === 0) return NO_ROUTE;
     // By addresses only, as the kernel's default multipath policy: fragments of one packet stay together.
     const hash = Math.imul(source ^ Math.imul(destination, 0x85ebca6b), 0x9e3779b1) >>> 16;

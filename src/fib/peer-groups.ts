@@ -2,7 +2,7 @@
  * Sets of peers that prefixes point to: the next hops of a route, the owners of a source. Interned, since many
  * blocks belong to one node. Numbers below FIRST_GROUP are for the tables' own special values.
  */
-import type { PeerTable } from './peer-table.ts';
+import { NO_PEER, type PeerTable } from './peer-table.ts';
 
 export const FIRST_GROUP = 4;
 /** Of an entry: the route has no gateway. */
@@ -14,6 +14,8 @@ export const VALUE_LOCAL = 1;
 export class PeerGroups {
   readonly #peers: PeerTable;
   readonly #members: Int32Array[] = [];
+  /** The member of a group that has just one, else NO_PEER: nearly all have, and a packet then looks no further. */
+  #only = new Int32Array(64);
   readonly #references: number[] = [];
   readonly #byKey = new Map<string | number, number>();
   readonly #free: number[] = [];
@@ -34,6 +36,7 @@ export class PeerGroups {
     const members = new Int32Array(addresses.length);
     for (let i = 0; i < members.length; i++) members[i] = this.#peers.reference(addresses[i]!);
     this.#members[index] = members;
+    this.#setOnly(index, members.length === 1 ? members[0]! : NO_PEER);
     this.#references[index] = 1;
     this.#byKey.set(key, index);
     return index + FIRST_GROUP;
@@ -57,6 +60,7 @@ export class PeerGroups {
     this.#byKey.delete(keyOf(Array.from(members, (slot) => this.#peers.address(slot) >>> 0)));
     for (const slot of members) this.#peers.release(slot);
     this.#members[index] = new Int32Array(0);
+    this.#setOnly(index, NO_PEER);
     this.#free.push(index);
   }
 
@@ -77,10 +81,26 @@ export class PeerGroups {
     return this.#members[group - FIRST_GROUP]!;
   }
 
+  /** The slot of a group's only member; NO_PEER where it has none, or several. */
+  only(group: number): number {
+    return this.#only[group - FIRST_GROUP]!;
+  }
+
   contains(group: number, slot: number): boolean {
+    const only = this.only(group);
+    if (only !== NO_PEER) return only === slot;
     const members = this.#members[group - FIRST_GROUP]!;
     for (let i = 0; i < members.length; i++) if (members[i] === slot) return true;
     return false;
+  }
+
+  #setOnly(index: number, slot: number): void {
+    if (index >= this.#only.length) {
+      const smaller = this.#only;
+      this.#only = new Int32Array(index * 2);
+      this.#only.set(smaller);
+    }
+    this.#only[index] = slot;
   }
 }
 

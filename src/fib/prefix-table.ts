@@ -18,20 +18,26 @@ export const ROW_WORDS = 3;
 /** No prefix of the table holds the address. */
 export const NO_MATCH = -1;
 
-const EMPTY = 0xff;
+/** A record of a prefix, in words; its length is EMPTY where there is none. */
+const ENTRY_ADDRESS = 0;
+const ENTRY_LENGTH = 1;
+const ENTRY_VALUE = 2;
+const ENTRY_WORDS = 3;
+const EMPTY = -1;
+/** A record of a length in use. */
+const LENGTH_BITS = 0;
+const LENGTH_MASK = 1;
+const LENGTH_WORDS = 2;
 const INITIAL_CAPACITY = 64;
 
 export class PrefixTable {
   #capacity = INITIAL_CAPACITY;
   #count = 0;
-  #addresses = new Int32Array(INITIAL_CAPACITY);
-  #lengths = new Uint8Array(INITIAL_CAPACITY).fill(EMPTY);
-  #values = new Int32Array(INITIAL_CAPACITY);
+  #entries = emptyEntries(INITIAL_CAPACITY);
   /** How many prefixes of each length there are. */
   readonly #perLength = new Int32Array(33);
   /** The lengths in use, longest first, and how many of them. */
-  readonly #lengthsInUse = new Uint8Array(33);
-  readonly #masks = new Int32Array(33);
+  readonly #lengths = new Int32Array(33 * LENGTH_WORDS);
   #lengthCount = 0;
 
   get size(): number {
@@ -41,26 +47,26 @@ export class PrefixTable {
   /** The value of the longest prefix that holds `address`, of those at most `maxLength` long. */
   lookup(address: number, maxLength = 32): number {
     for (let i = 0; i < this.#lengthCount; i++) {
-      const length = this.#lengthsInUse[i]!;
+      const length = this.#lengths[i * LENGTH_WORDS + LENGTH_BITS]!;
       if (length > maxLength) continue;
-      const position = this.#find(address & this.#masks[i]!, length);
-      if (position >= 0) return this.#values[position]!;
+      const entry = this.#find(address & this.#lengths[i * LENGTH_WORDS + LENGTH_MASK]!, length);
+      if (entry >= 0) return this.#entries[entry + ENTRY_VALUE]!;
     }
     return NO_MATCH;
   }
 
   /** The value of exactly this prefix. */
   get(address: number, length: number): number {
-    const position = this.#find(address | 0, length);
-    return position < 0 ? NO_MATCH : this.#values[position]!;
+    const entry = this.#find(address | 0, length);
+    return entry < 0 ? NO_MATCH : this.#entries[entry + ENTRY_VALUE]!;
   }
 
   /** Sets the value of a prefix and returns the old one, or NO_MATCH. */
   set(address: number, length: number, value: number): number {
-    const position = this.#find(address | 0, length);
-    if (position >= 0) {
-      const old = this.#values[position]!;
-      this.#values[position] = value;
+    const entry = this.#find(address | 0, length);
+    if (entry >= 0) {
+      const old = this.#entries[entry + ENTRY_VALUE]!;
+      this.#entries[entry + ENTRY_VALUE] = value;
       return old;
     }
     // Three quarters full at most: probes stay short.
@@ -73,10 +79,10 @@ export class PrefixTable {
 
   /** Removes a prefix and returns its value, or NO_MATCH. */
   delete(address: number, length: number): number {
-    const position = this.#find(address | 0, length);
-    if (position < 0) return NO_MATCH;
-    const old = this.#values[position]!;
-    this.#closeGap(position);
+    const entry = this.#find(address | 0, length);
+    if (entry < 0) return NO_MATCH;
+    const old = this.#entries[entry + ENTRY_VALUE]!;
+    this.#closeGap(entry / ENTRY_WORDS);
     this.#count--;
     if (--this.#perLength[length]! === 0) this.#collectLengths();
     return old;
@@ -103,8 +109,14 @@ export class PrefixTable {
 
   /** Calls `visit` for each prefix, in no order; the table must not change meanwhile. */
   forEach(visit: (address: number, length: number, value: number) => void): void {
-    for (let i = 0; i < this.#capacity; i++)
-      if (this.#lengths[i] !== EMPTY) visit(this.#addresses[i]! >>> 0, this.#lengths[i]!, this.#values[i]!);
+    const entries = this.#entries;
+    for (let entry = 0; entry < entries.length; entry += ENTRY_WORDS)
+      if (entries[entry + ENTRY_LENGTH] !== EMPTY)
+        visit(
+          entries[entry + ENTRY_ADDRESS]! >>> 0,
+          entries[entry + ENTRY_LENGTH]!,
+          entries[entry + ENTRY_VALUE]!,
+        );
   }
 
   #hash(address: number, length: number): number {
@@ -113,64 +125,70 @@ export class PrefixTable {
     return Math.imul(h, 0x85ebca6b) >>> 7;
   }
 
+  /** Where the prefix's record is; -1 where there is none. */
   #find(address: number, length: number): number {
+    const entries = this.#entries;
     const mask = this.#capacity - 1;
     let position = this.#hash(address, length) & mask;
     for (;;) {
-      const found = this.#lengths[position]!;
+      const entry = position * ENTRY_WORDS;
+      const found = entries[entry + ENTRY_LENGTH]!;
       if (found === EMPTY) return -1;
-      if (found === length && this.#addresses[position] === address) return position;
+      if (found === length && entries[entry + ENTRY_ADDRESS] === address) return entry;
       position = (position + 1) & mask;
     }
   }
 
   #insert(address: number, length: number, value: number): void {
+    const entries = this.#entries;
     const mask = this.#capacity - 1;
     let position = this.#hash(address, length) & mask;
-    while (this.#lengths[position] !== EMPTY) position = (position + 1) & mask;
-    this.#addresses[position] = address;
-    this.#lengths[position] = length;
-    this.#values[position] = value;
+    while (entries[position * ENTRY_WORDS + ENTRY_LENGTH] !== EMPTY) position = (position + 1) & mask;
+    const entry = position * ENTRY_WORDS;
+    entries[entry + ENTRY_ADDRESS] = address;
+    entries[entry + ENTRY_LENGTH] = length;
+    entries[entry + ENTRY_VALUE] = value;
   }
 
   /** Linear probing without tombstones: each later entry of the run that may move back does. */
   #closeGap(start: number): void {
+    const entries = this.#entries;
     const mask = this.#capacity - 1;
     let gap = start;
     let position = start;
     for (;;) {
       position = (position + 1) & mask;
-      const length = this.#lengths[position]!;
+      const entry = position * ENTRY_WORDS;
+      const length = entries[entry + ENTRY_LENGTH]!;
       if (length === EMPTY) break;
-      const home = this.#hash(this.#addresses[position]!, length) & mask;
+      const home = this.#hash(entries[entry + ENTRY_ADDRESS]!, length) & mask;
       if (((position - home) & mask) < ((position - gap) & mask)) continue;
-      this.#addresses[gap] = this.#addresses[position]!;
-      this.#lengths[gap] = length;
-      this.#values[gap] = this.#values[position]!;
+      entries.copyWithin(gap * ENTRY_WORDS, entry, entry + ENTRY_WORDS);
       gap = position;
     }
-    this.#lengths[gap] = EMPTY;
+    entries[gap * ENTRY_WORDS + ENTRY_LENGTH] = EMPTY;
   }
 
   #grow(capacity: number): void {
-    const addresses = this.#addresses;
-    const lengths = this.#lengths;
-    const values = this.#values;
+    const old = this.#entries;
     this.#capacity = capacity;
-    this.#addresses = new Int32Array(this.#capacity);
-    this.#lengths = new Uint8Array(this.#capacity).fill(EMPTY);
-    this.#values = new Int32Array(this.#capacity);
-    for (let i = 0; i < lengths.length; i++)
-      if (lengths[i] !== EMPTY) this.#insert(addresses[i]!, lengths[i]!, values[i]!);
+    this.#entries = emptyEntries(capacity);
+    for (let entry = 0; entry < old.length; entry += ENTRY_WORDS)
+      if (old[entry + ENTRY_LENGTH] !== EMPTY)
+        this.#insert(old[entry + ENTRY_ADDRESS]!, old[entry + ENTRY_LENGTH]!, old[entry + ENTRY_VALUE]!);
   }
 
   #collectLengths(): void {
     this.#lengthCount = 0;
     for (let length = 32; length >= 0; length--) {
       if (this.#perLength[length] === 0) continue;
-      this.#lengthsInUse[this.#lengthCount] = length;
-      this.#masks[this.#lengthCount] = netmask(length);
-      this.#lengthCount++;
+      const at = this.#lengthCount++ * LENGTH_WORDS;
+      this.#lengths[at + LENGTH_BITS] = length;
+      this.#lengths[at + LENGTH_MASK] = netmask(length);
     }
   }
+}
+
+function emptyEntries(capacity: number): Int32Array {
+  return new Int32Array(capacity * ENTRY_WORDS).fill(EMPTY);
 }
