@@ -28,12 +28,15 @@ const WAY_WORDS = 5;
 const FIRST_SLOTS = 64;
 
 export class FrameTable {
+  /** Grows with each change: what was read before may be kept as long as it stays the same. */
+  changes = 0;
   #records = new Int32Array(FIRST_SLOTS * WAY_WORDS);
   #kernelsTurnMs = new Float64Array(FIRST_SLOTS);
   /** Whether there is any way at all. */
   used = false;
 
   set(slot: number, way: FrameWay): void {
+    this.changes++;
     this.#reserve(slot);
     const at = slot * WAY_WORDS;
     const header = new DataView(way.header.buffer, way.header.byteOffset, ETHERNET_HEADER_BYTES);
@@ -44,10 +47,12 @@ export class FrameTable {
   }
 
   forget(slot: number): void {
+    this.changes++;
     if (slot < this.#kernelsTurnMs.length) this.#records[slot * WAY_WORDS + WAY_INTERFACE] = 0;
   }
 
   clear(): void {
+    this.changes++;
     this.#records.fill(0);
     this.used = false;
   }

@@ -25,6 +25,7 @@ import { NO_PEER } from '../fib/peer-table.ts';
 import type { SourceTable } from '../fib/source-table.ts';
 import {
   SOURCE_ACCEPTED,
+  SOURCE_IN_GRACE,
   SOURCE_INNER_FOREIGN,
   SOURCE_INNER_LOCAL,
   SOURCE_INNER_UNKNOWN,
@@ -88,6 +89,8 @@ import type { SumBytes } from './segmentation.ts';
 
 /** What `#decide` returns where it is no drop reason. */
 const FORWARDED = -1;
+/** No count of changes. */
+const NEVER = -1;
 /** Packets that may wait to be coalesced: several slots' worth of datagrams. */
 const COALESCED_PACKETS = 512;
 /** Segment size for a sender whose path MTU nobody configured: every link of today carries it. */
@@ -127,6 +130,17 @@ export class Inbound {
   #outerTos = 0;
   /** Whether the packet before was forwarded, so that the next one may be joined to it. */
   #forwarded = false;
+  /**
+   * Where the last packet came from, and what that was found to be: most packets follow one of their own sender, and what is
+   * asked about it lies in a dozen places. `#knownSource` is an inner source that it may send, where `#isKnownSource`.
+   */
+  #knownChanges = NEVER;
+  #knownOuterSource = 0;
+  #knownOuterDestination = 0;
+  #knownSlot = NO_PEER;
+  #knownMtu = 0;
+  #isKnownSource = false;
+  #knownSource = 0;
   /** Of the packet in hand: what its transport put before it, and whether the bytes before it are free. */
   #overheadBytes: number = OVERHEAD_BYTES.ipip;
   #headroom = true;
@@ -251,8 +265,7 @@ export class Inbound {
 
   #decideDatagram(at: number, bytes: number): number {
     this.#slot = NO_PEER;
-    if (!this.#table.local.accepts(this.#outerDestination)) return INBOUND_OUTER_NOT_FOR_US;
-    this.#slot = this.#table.peers.slotOf(this.#outerSource);
+    if (!this.#isForUs()) return INBOUND_OUTER_NOT_FOR_US;
     this.#overheadBytes = OVERHEAD_BYTES.udp;
     return this.#decapsulate(at, bytes);
   }
@@ -269,13 +282,33 @@ export class Inbound {
       readI32(view, outer + IPV4_OFF_DESTINATION),
       ipv4Tos(view, outer),
     );
-    if (!this.#table.local.accepts(this.#outerDestination)) return INBOUND_OUTER_NOT_FOR_US;
-    this.#slot = this.#table.peers.slotOf(this.#outerSource);
+    if (!this.#isForUs()) return INBOUND_OUTER_NOT_FOR_US;
     const outerHeaderBytes = ipv4HeaderBytes(view, outer);
     this.#overheadBytes = OVERHEAD_BYTES.ipip;
     this.#headroom = true;
     // What follows the outer packet's own length is padding of a short Ethernet frame.
     return this.#decapsulate(outer + outerHeaderBytes, ipv4TotalLength(view, outer) - outerHeaderBytes);
+  }
+
+  /** Whether the outer packet is for us; then its sender's slot is known. */
+  #isForUs(): boolean {
+    const table = this.#table;
+    if (
+      this.#knownOuterSource !== this.#outerSource ||
+      this.#knownOuterDestination !== this.#outerDestination ||
+      this.#knownChanges !== table.changes
+    ) {
+      if (!table.local.accepts(this.#outerDestination)) return false;
+      this.#knownChanges = table.changes;
+      this.#knownOuterSource = this.#outerSource;
+      this.#knownOuterDestination = this.#outerDestination;
+      this.#knownSlot = table.peers.slotOf(this.#outerSource);
+      this.#knownMtu =
+        (this.#knownSlot !== NO_PEER && table.peers.mtu(this.#knownSlot)) || DEFAULT_UNDERLAY_MTU;
+      this.#isKnownSource = false;
+    }
+    this.#slot = this.#knownSlot;
+    return true;
   }
 
   /** What both transports check of the inner packet, which has `innerRoom` bytes. */
@@ -300,8 +333,14 @@ export class Inbound {
   }
 
   #checkSource(innerSource: number): number {
+    if (this.#isKnownSource && innerSource === this.#knownSource) return FORWARDED;
     const verdict = this.#table.check(this.#outerSource, this.#slot, innerSource);
-    if (verdict === SOURCE_ACCEPTED) return FORWARDED;
+    if (verdict === SOURCE_ACCEPTED) {
+      this.#isKnownSource = true;
+      this.#knownSource = innerSource;
+      return FORWARDED;
+    }
+    if (verdict === SOURCE_IN_GRACE) return FORWARDED;
     if (verdict === SOURCE_INNER_LOCAL) return INBOUND_INNER_SOURCE_LOCAL;
     if (verdict === SOURCE_INNER_FOREIGN) return INBOUND_INNER_SOURCE_FOREIGN;
     if (verdict === SOURCE_INNER_UNKNOWN) return INBOUND_INNER_SOURCE_UNKNOWN;
@@ -338,8 +377,7 @@ export class Inbound {
 
   /** The largest inner packet that the way from this sender carries in one piece. */
   #innerMtu(): number {
-    const mtu = this.#slot === NO_PEER ? 0 : this.#table.peers.mtu(this.#slot);
-    return (mtu === 0 ? DEFAULT_UNDERLAY_MTU : mtu) - this.#overheadBytes;
+    return this.#knownMtu - this.#overheadBytes;
   }
 
   /** Run r of the coalescer is packet r of the batch: the batch is empty between two steps. */

@@ -100,6 +100,8 @@ const OUTER_TTL_AND_PROTOCOL = (OUTER_TTL << 8) | PROTOCOL_IPIP;
 const UNLIMITED_MTU = 65_535;
 /** What `#decide` returns where it is no drop reason. */
 const FORWARDED = -1;
+/** No count of changes. */
+const NEVER = -1;
 /** What the waiter counts as which sink. */
 const RAW_SINK = 0;
 const DATAGRAM_SINK = 1;
@@ -156,8 +158,20 @@ export class Outbound {
   #destination = 0;
   #port = 0;
   #segments = 1;
-  /** When the batch in hand was received; kept only where there are frames. */
-  #batchMs = 0;
+  /**
+   * The way that the last packet took, and what it was found by: most packets follow one that went there, and what is asked to
+   * find a way lies in a dozen places.
+   */
+  #routedSource = 0;
+  #routedDestination = 0;
+  #routedChanges = NEVER;
+  #routedSlot = NO_PEER;
+  #routedLane: OuterLane;
+  #isFramed = false;
+  /** The largest inner packet that it takes in one piece. */
+  #innerMtu = 0;
+  /** When the batch in hand was received; kept only where there are frames. No integer, which V8 would take it for, and recompile. */
+  #batchMs = Number.NEGATIVE_INFINITY;
 
   constructor(parts: OutboundParts) {
     const { bytes } = parts.memory;
@@ -178,6 +192,7 @@ export class Outbound {
     this.#frames = parts.frames;
     this.#clock = parts.clock;
     this.#lane = this.#rawLane;
+    this.#routedLane = this.#rawLane;
     this.#datagramsOnly = parts.datagramsOnly ?? false;
     this.#table = parts.table;
     this.#paths = parts.paths;
@@ -256,37 +271,85 @@ export class Outbound {
     if (check !== IPV4_OK) return check === IPV4_NOT_VERSION_4 ? OUTBOUND_NOT_IPV4 : OUTBOUND_MALFORMED;
     // RFC 2003 §3.1: a packet whose TTL is 0 is not encapsulated.
     if (ipv4Ttl(view, inner) === 0) return OUTBOUND_TTL_ZERO;
-    if (ipv4Protocol(view, inner) === PROTOCOL_IPIP && this.#isOwnPacket(inner)) return OUTBOUND_LOOP_NESTED;
-    const { peers, local } = this.#table;
+    const isNested = ipv4Protocol(view, inner) === PROTOCOL_IPIP;
+    if (isNested && this.#isOwnPacket(inner)) return OUTBOUND_LOOP_NESTED;
     const destination = readI32(view, inner + IPV4_OFF_DESTINATION);
-    const hop = this.#table.nextHop(destination, readI32(view, inner + IPV4_OFF_SOURCE));
+    const source = readI32(view, inner + IPV4_OFF_SOURCE);
+    if (!isNested && this.#isAsBefore(source, destination)) this.#slot = this.#routedSlot;
+    else {
+      const reason = this.#route(inner, source, destination);
+      if (reason !== FORWARDED) return reason;
+    }
+    if (!this.#isFramed || !ipv4DontFragment(view, inner)) return this.#encapsulate(this.#routedLane, inner);
+    return this.#encapsulateInFrame(inner);
+  }
+
+  /** Whether the packet goes where the one before it went: nothing has changed since. */
+  #isAsBefore(source: number, destination: number): boolean {
+    return (
+      source === this.#routedSource &&
+      destination === this.#routedDestination &&
+      this.#routedChanges === this.#changes()
+    );
+  }
+
+  #changes(): number {
+    return this.#table.changes + this.#paths.changes + (this.#frames?.changes ?? 0);
+  }
+
+  /**
+   * Finds the way of the packet at `inner`, and keeps it for the next packet of these addresses unless it may end by
+   * itself. Returns FORWARDED or a drop reason.
+   */
+  #route(inner: number, source: number, destination: number): number {
+    this.#routedChanges = NEVER;
+    const { peers, local } = this.#table;
+    const hop = this.#table.nextHop(destination, source);
     if (hop === NO_ROUTE) return OUTBOUND_NO_ROUTE;
     const gateway = hop === INNER_DESTINATION ? destination : peers.address(hop);
     if (local.has(gateway)) return OUTBOUND_LOOP_LOCAL;
+    this.#destination = gateway;
+    this.#isFramed = false;
     if (hop === INNER_DESTINATION) {
       if (this.#datagramsOnly) return OUTBOUND_NO_TRANSPORT;
       if (this.#isRepeated(inner)) return OUTBOUND_LOOP_NESTED;
-      this.#slot = peers.slotOf(destination);
-      return this.#encapsulate(this.#rawLane, destination, UNLIMITED_MTU, inner);
+      return this.#take(this.#rawLane, peers.slotOf(destination), UNLIMITED_MTU, inner);
     }
     this.#slot = hop;
     if (!peers.isKnown(hop)) return OUTBOUND_NO_PEER;
     const transport = peers.transport(hop);
     if (transport === TRANSPORT_UDP && this.#datagramLane !== undefined) {
       this.#port = peers.udpPort(hop);
-      return this.#encapsulate(this.#datagramLane, gateway, peers.mtu(hop), inner);
+      return this.#take(this.#datagramLane, hop, peers.mtu(hop), inner);
     }
     if (transport !== TRANSPORT_IPIP) return OUTBOUND_NO_TRANSPORT;
-    if (this.#frames?.used && this.#frames.interfaceOf(hop) > 0 && ipv4DontFragment(view, inner))
-      return this.#encapsulateInFrame(gateway, peers.mtu(hop), inner);
-    return this.#encapsulate(this.#rawLane, gateway, peers.mtu(hop), inner);
+    this.#isFramed = this.#frames?.used === true && this.#frames.interfaceOf(hop) > 0;
+    return this.#take(this.#rawLane, hop, peers.mtu(hop), inner);
+  }
+
+  /** The end of `#route`: the way is by `lane` to the peer of `slot`. */
+  #take(lane: OuterLane, slot: number, configuredMtu: number, inner: number): number {
+    const view = this.#bytes;
+    const mtu = this.#paths.effectiveMtu(slot, configuredMtu);
+    this.#slot = slot;
+    this.#routedSlot = slot;
+    this.#routedLane = lane;
+    this.#innerMtu = Math.max(mtu - lane.overheadBytes, MIN_MTU);
+    // Each error is told once, and a path MTU that was learned ends with time.
+    if (this.#paths.takeUnreachable(slot)) this.replies.hostUnreachable(inner, ipv4TotalLength(view, inner));
+    else if (mtu === configuredMtu) {
+      this.#routedSource = readI32(view, inner + IPV4_OFF_SOURCE);
+      this.#routedDestination = readI32(view, inner + IPV4_OFF_DESTINATION);
+      this.#routedChanges = this.#changes();
+    }
+    return FORWARDED;
   }
 
   /** Only with DF: without, the kernel has to give the outer packet an id. */
-  #encapsulateInFrame(gateway: number, configuredMtu: number, inner: number): number {
+  #encapsulateInFrame(inner: number): number {
     if (!this.#frames!.isKernelsTurn(this.#slot, this.#batchMs))
-      return this.#encapsulate(this.#frameLane!, gateway, configuredMtu, inner);
-    const reason = this.#encapsulate(this.#rawLane, gateway, configuredMtu, inner);
+      return this.#encapsulate(this.#frameLane!, inner);
+    const reason = this.#encapsulate(this.#rawLane, inner);
     // At once, so that the frames which follow do not overtake it.
     this.#rawLane.flush();
     return reason;
@@ -315,17 +378,12 @@ export class Outbound {
     );
   }
 
-  #encapsulate(lane: OuterLane, destination: number, configuredMtu: number, inner: number): number {
+  #encapsulate(lane: OuterLane, inner: number): number {
     const view = this.#bytes;
     const vnet = inner - VIRTIO_NET_HEADER_BYTES;
     const innerBytes = ipv4TotalLength(view, inner);
-    const innerMtu = Math.max(
-      this.#paths.effectiveMtu(this.#slot, configuredMtu) - lane.overheadBytes,
-      MIN_MTU,
-    );
+    const innerMtu = this.#innerMtu;
     this.#lane = lane;
-    this.#destination = destination;
-    if (this.#paths.takeUnreachable(this.#slot)) this.replies.hostUnreachable(inner, innerBytes);
     const gsoType = vnetGsoType(view, vnet);
     if (gsoType !== GSO_NONE) return this.#segment(innerMtu, inner, gsoType, vnetGsoSize(view, vnet));
     if ((vnetFlags(view, vnet) & VNET_NEEDS_CHECKSUM) !== 0) this.#finishChecksum(vnet);

@@ -21,6 +21,8 @@ const UNTIL_PENDING = 1;
 const FIRST_SLOTS = 64;
 
 export class PathState {
+  /** Grows with each change: what was read before may be kept as long as it stays the same. */
+  changes = 0;
   #records = new Int32Array(FIRST_SLOTS * PATH_WORDS);
   #untilMs = new Float64Array(FIRST_SLOTS * PATH_WORDS);
   readonly #clock: () => number;
@@ -41,6 +43,7 @@ export class PathState {
 
   /** Takes over a reported path MTU; a larger one than known waits for the lifetime's end. */
   learnMtu(slot: number, mtu: number): void {
+    this.changes++;
     const at = this.#reserve(slot);
     const nowMs = this.#clock();
     const known = this.#records[at + PATH_MTU]!;
@@ -51,6 +54,7 @@ export class PathState {
 
   /** Remembers that the peer was reported unreachable. */
   noteUnreachable(slot: number): void {
+    this.changes++;
     const at = this.#reserve(slot);
     if (this.#records[at + PATH_PENDING]! < MAX_PENDING) this.#records[at + PATH_PENDING]!++;
     this.#untilMs[at + UNTIL_PENDING] = this.#clock() + UNREACHABLE_LIFETIME_MS;
@@ -70,6 +74,7 @@ export class PathState {
 
   /** Forgets everything about a slot that goes to another peer. */
   forget(slot: number): void {
+    this.changes++;
     this.#records.fill(0, slot * PATH_WORDS, (slot + 1) * PATH_WORDS);
   }
 

@@ -17,6 +17,8 @@ export const NO_ROUTE = -1;
 export const INNER_DESTINATION = -2;
 
 export class ForwardingTable {
+  /** Grows with each change: what was read before may be kept as long as it stays the same. */
+  changes = 0;
   readonly #clock: () => number;
   readonly peers = new PeerTable();
   readonly local = new LocalAddresses();
@@ -47,6 +49,7 @@ export class ForwardingTable {
   }
 
   apply(operation: ForwardingOperation): void {
+    this.changes++;
     switch (operation.op) {
       case 'set-entry':
         this.#setEntry(operation.entry);
@@ -73,6 +76,7 @@ export class ForwardingTable {
 
   /** The same by the part that this direction asks. */
   lay(part: SnapshotPart): void {
+    this.changes++;
     this.local.set(part.outerSource, part.localAddresses);
     this.peers.setPeers(part.peers);
     const groups = this.#groups.referenceAll(part.groups);
@@ -92,6 +96,7 @@ export class ForwardingTable {
 
   /** Lets go of deleted peers' slots. */
   sweep(): void {
+    this.changes++;
     this.peers.sweep(this.#clock());
   }
 

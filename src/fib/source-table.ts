@@ -11,6 +11,8 @@ import { inboundPart, type SnapshotPart } from './snapshot-part.ts';
 
 /** Verdicts of `check`. */
 export const SOURCE_ACCEPTED = 0;
+/** Accepted for a while, though nothing of the table changes when that ends: a grace is running. */
+export const SOURCE_IN_GRACE = 5;
 /** The outer source is neither a peer nor an external host. */
 export const SOURCE_OUTER_UNKNOWN = 1;
 /** The inner source is our own address or in our own block. */
@@ -21,6 +23,8 @@ export const SOURCE_INNER_FOREIGN = 3;
 export const SOURCE_INNER_UNKNOWN = 4;
 
 export class SourceTable {
+  /** Grows with each change: what was read before may be kept as long as it stays the same. */
+  changes = 0;
   readonly #clock: () => number;
   readonly peers = new PeerTable();
   readonly local = new LocalAddresses();
@@ -42,19 +46,18 @@ export class SourceTable {
   /** `slot` is peers.slotOf(outerSource). Both addresses in the same form, signed or unsigned. */
   check(outerSource: number, slot: number, innerSource: number): number {
     const value = this.#sources.lookup(innerSource);
-    if (slot === NO_PEER || (!this.peers.isKnown(slot) && !this.peers.isLeaving(slot, this.#clock())))
+    const isKnown = this.peers.isKnown(slot);
+    if (slot === NO_PEER || (!isKnown && !this.peers.isLeaving(slot, this.#clock())))
       return this.#checkExternal(outerSource, innerSource, value);
-    if (value >= FIRST_GROUP && this.#groups.contains(value, slot)) return SOURCE_ACCEPTED;
-    if (value === VALUE_ANY_PEER && (!this.#byRoutes || this.peers.transport(slot) !== TRANSPORT_NONE))
-      return SOURCE_ACCEPTED;
-    // A host's own traffic: its address is its identity.
-    if (innerSource === outerSource && value !== VALUE_LOCAL) return SOURCE_ACCEPTED;
-    if (this.#inGrace(innerSource, slot)) return SOURCE_ACCEPTED;
+    if (this.#isOwnedBy(value, slot) || (innerSource === outerSource && value !== VALUE_LOCAL))
+      return isKnown ? SOURCE_ACCEPTED : SOURCE_IN_GRACE;
+    if (this.#inGrace(innerSource, slot)) return SOURCE_IN_GRACE;
     if (this.#isExternal(outerSource)) return this.#checkExternal(outerSource, innerSource, value);
     return refusal(value);
   }
 
   apply(operation: ForwardingOperation): void {
+    this.changes++;
     const nowMs = this.#clock();
     switch (operation.op) {
       case 'set-source':
@@ -85,6 +88,7 @@ export class SourceTable {
 
   /** The same by the part that this direction asks. */
   lay(part: SnapshotPart): void {
+    this.changes++;
     const nowMs = this.#clock();
     this.local.set(part.outerSource, part.localAddresses);
     this.#byRoutes = part.byRoutes === true;
@@ -109,6 +113,7 @@ export class SourceTable {
 
   /** Forgets old owners whose grace has ended, so that their slots can be used again. */
   sweep(): void {
+    this.changes++;
     const nowMs = this.#clock();
     const ended: { address: number; length: number; index: number }[] = [];
     this.#grace.forEach((address, length, index) => {
@@ -120,6 +125,12 @@ export class SourceTable {
       this.#graceFree.push(index);
     }
     this.peers.sweep(nowMs);
+  }
+
+  /** Whether the peer may send what the value stands for. Beside that, a host's address is its own to send: its identity. */
+  #isOwnedBy(value: number, slot: number): boolean {
+    if (value >= FIRST_GROUP) return this.#groups.contains(value, slot);
+    return value === VALUE_ANY_PEER && (!this.#byRoutes || this.peers.transport(slot) !== TRANSPORT_NONE);
   }
 
   #checkExternal(outerSource: number, innerSource: number, value: number): number {

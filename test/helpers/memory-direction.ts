@@ -109,6 +109,7 @@ export function makeOutbound(config: ForwardingConfig = CONFIG, unrouted: 'drop'
   return {
     ...p,
     table,
+    paths,
     hold,
     outbound,
     datagramSink,

@@ -120,13 +120,13 @@ test('what an old owner has in flight is taken for one second more, and not long
   expect([verdict(a), verdict(b)]).toEqual([fib.SOURCE_ACCEPTED, fib.SOURCE_INNER_FOREIGN]);
   table.apply({ op: 'set-source', source: { prefix: block, owners: [b] } });
   now = 999;
-  expect([verdict(a), verdict(b)]).toEqual([fib.SOURCE_ACCEPTED, fib.SOURCE_ACCEPTED]);
+  expect([verdict(a), verdict(b)]).toEqual([fib.SOURCE_IN_GRACE, fib.SOURCE_ACCEPTED]);
   now = 1000;
   expect([verdict(a), verdict(b)]).toEqual([fib.SOURCE_INNER_FOREIGN, fib.SOURCE_ACCEPTED]);
   table.apply({ op: 'delete-source', prefix: block });
   table.apply({ op: 'delete-peer', address: b });
   now = 1999;
-  expect(verdict(b)).toBe(fib.SOURCE_ACCEPTED);
+  expect(verdict(b)).toBe(fib.SOURCE_IN_GRACE);
   now = 2000;
   expect(verdict(b)).toBe(fib.SOURCE_OUTER_UNKNOWN);
   table.sweep();
@@ -141,7 +141,7 @@ test('a borrowed address taken out of a block: the block owner keeps it for a se
   table.apply({ op: 'set-source', source: { prefix: prefix('192.168.1.0/26'), owners: [a] } });
   table.apply({ op: 'set-source', source: { prefix: prefix('192.168.1.7/32'), owners: [b] } });
   const verdict = () => table.check(a, table.peers.slotOf(a), ipv4('192.168.1.7'));
-  expect(verdict()).toBe(fib.SOURCE_ACCEPTED);
+  expect(verdict()).toBe(fib.SOURCE_IN_GRACE);
   now = 1000;
   expect(verdict()).toBe(fib.SOURCE_INNER_FOREIGN);
 });
