@@ -58,7 +58,38 @@ export function checkIpv4(view: Uint8Array, offset: number, length: number): num
   const totalLength = readU16(view, offset + IPV4_OFF_TOTAL_LENGTH);
   if (totalLength < headerBytes) return IPV4_BAD_TOTAL_LENGTH;
   if (totalLength > length) return IPV4_TRUNCATED;
-  return sumBytes(view, offset, headerBytes, 0) === 0xffff ? IPV4_OK : IPV4_BAD_CHECKSUM;
+  const sum =
+    headerBytes === IPV4_MIN_HEADER_BYTES
+      ? sumOfMinHeader(view, offset)
+      : sumBytes(view, offset, headerBytes, 0);
+  return sum === 0xffff ? IPV4_OK : IPV4_BAD_CHECKSUM;
+}
+
+/** sumBytes of twenty bytes without its loop, which took four times as many instructions: each packet is asked twice. */
+function sumOfMinHeader(view: Uint8Array, at: number): number {
+  const high =
+    view[at]! +
+    view[at + 2]! +
+    view[at + 4]! +
+    view[at + 6]! +
+    view[at + 8]! +
+    view[at + 10]! +
+    view[at + 12]! +
+    view[at + 14]! +
+    view[at + 16]! +
+    view[at + 18]!;
+  const low =
+    view[at + 1]! +
+    view[at + 3]! +
+    view[at + 5]! +
+    view[at + 7]! +
+    view[at + 9]! +
+    view[at + 11]! +
+    view[at + 13]! +
+    view[at + 15]! +
+    view[at + 17]! +
+    view[at + 19]!;
+  return fold((high << 8) + low);
 }
 
 export function ipv4HeaderBytes(view: Uint8Array, offset: number): number {
