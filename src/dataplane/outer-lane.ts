@@ -21,6 +21,7 @@ import {
   type MonotonicMs,
   type PacketMemory,
   type PacketSink,
+  type PieceBatch,
   SEND_AGAIN,
   SEND_UNSEGMENTED,
   type Waiter,
@@ -66,6 +67,8 @@ export class OuterLane {
   /** Bytes that the transport puts before an inner packet. */
   readonly overheadBytes: number;
   readonly fragmentation: Fragmentation;
+  /** The sink's. */
+  readonly batch: PieceBatch;
   readonly #sink: PacketSink;
   /** Which of the waiter's sinks this lane's is. */
   readonly #sinkNumber: number;
@@ -83,6 +86,7 @@ export class OuterLane {
     const { packetCapacity, pieceCapacity } = sink.batch;
     this.transport = transport;
     this.overheadBytes = OVERHEAD_BYTES[transport];
+    this.batch = sink.batch;
     this.#sink = sink;
     this.#sinkNumber = sinkNumber;
     this.#parts = parts;
@@ -91,13 +95,9 @@ export class OuterLane {
     this.#packets = new Int32Array(packetCapacity * PACKET_WORDS);
   }
 
-  get batch(): PacketSink['batch'] {
-    return this.#sink.batch;
-  }
-
   /** Sends what is there where `pieces` more would not fit. */
   makeRoom(pieces: number): void {
-    if (!this.#sink.batch.hasRoom(pieces)) this.flush();
+    if (!this.batch.hasRoom(pieces)) this.flush();
   }
 
   /** Room for one segment's headers until the next flush; every segment has a piece, so there is one for each. */
@@ -118,7 +118,7 @@ export class OuterLane {
     port = 0,
     tos = 0,
   ): void {
-    const at = this.#sink.batch.endPacket(destination, port, tos) * PACKET_WORDS;
+    const at = this.batch.endPacket(destination, port, tos) * PACKET_WORDS;
     const packets = this.#packets;
     packets[at + PACKET_SLOT] = slot;
     packets[at + PACKET_INNER] = inner;
@@ -138,7 +138,7 @@ export class OuterLane {
     quotable: number,
     bytes: number,
   ): void {
-    const { batch } = this.#sink;
+    const { batch } = this;
     const last = batch.packetCount - 1;
     if (last < 0 || !this.#continues(last, destination, port, tos, slot, bytes)) {
       this.end(destination, slot, inner, quotable, bytes, port, tos);
@@ -160,7 +160,7 @@ export class OuterLane {
     slot: number,
     bytes: number,
   ): boolean {
-    const { batch } = this.#sink;
+    const { batch } = this;
     const at = last * PACKET_WORDS;
     const segmentBytes = batch.segmentBytes(last) || this.#lastBytes;
     return (
@@ -178,7 +178,7 @@ export class OuterLane {
 
   /** Sends the batch, and counts what left and what the host refused. */
   flush(): void {
-    const { batch } = this.#sink;
+    const { batch } = this;
     if (batch.packetCount === 0) return;
     if (!this.#joins && this.#parts.clock() >= this.#joinsFromMs) this.#joins = true;
     let next = 0;
@@ -213,7 +213,7 @@ export class OuterLane {
    * are. There is room, since such a batch takes as many packets as pieces.
    */
   #takeApart(from: number): void {
-    const { batch } = this.#sink;
+    const { batch } = this;
     this.#joins = false;
     this.#joinsFromMs = this.#parts.clock() + UNSEGMENTED_MS;
     const old = Array.from({ length: batch.packetCount - from }, (_, i) => ({
@@ -282,12 +282,12 @@ export class OuterLane {
 
   /** Bytes of the largest inner packet that it carries. */
   innerBytes(packet: number): number {
-    return this.#sink.batch.segmentBytes(packet) || this.#packets[packet * PACKET_WORDS + PACKET_BYTES]!;
+    return this.batch.segmentBytes(packet) || this.#packets[packet * PACKET_WORDS + PACKET_BYTES]!;
   }
 
   /** Marks all that is in the batch as answers of ours, which belong to no peer. */
   markReplies(): void {
-    for (let packet = 0; packet < this.#sink.batch.packetCount; packet++)
+    for (let packet = 0; packet < this.batch.packetCount; packet++)
       this.#packets[packet * PACKET_WORDS + PACKET_SLOT] = TAG_REPLY;
   }
 }
