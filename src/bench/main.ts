@@ -53,20 +53,30 @@ const CALM_SHARE = 0.15;
 const CALM_WAIT_MS = 20_000;
 /** The whole of it; a round that would not end within is not begun. */
 const WHOLE_RUN_MS = 15 * 60_000;
+const EXIT_USAGE = 2;
 const PICTURE = installedFile('docs/performance.svg').pathname;
 
-const { values: flags, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    quick: { type: 'boolean', default: false },
-    rounds: { type: 'string' },
-    only: { type: 'string', multiple: true, default: [] },
-    figures: { type: 'string' },
-    peer: { type: 'string', multiple: true, default: [] },
-    results: { type: 'string' },
-    'wireguard-go': { type: 'string' },
-  },
-});
+const { values: flags, positionals } = commandLine();
+
+function commandLine() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        quick: { type: 'boolean', default: false },
+        rounds: { type: 'string' },
+        only: { type: 'string', multiple: true, default: [] },
+        figures: { type: 'string' },
+        peer: { type: 'string', multiple: true, default: [] },
+        results: { type: 'string' },
+        'wireguard-go': { type: 'string' },
+      },
+    });
+  } catch (error) {
+    process.stderr.write(`scripts/bench: ${(error as Error).message}; see scripts/bench --help\n`);
+    return process.exit(EXIT_USAGE);
+  }
+}
 
 // A reader that goes away (`| head`) must not keep us from taking the namespaces down.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
