@@ -53,6 +53,7 @@ export default defineConfig([
     },
   },
   {
+    // One file: what one chunk has from another is looked up and checked at each use, a constant of its own file is a constant.
     input: { 'agent/data-plane-worker': 'src/agent/data-plane-worker.ts' },
     platform: 'node',
     external,

@@ -3,7 +3,8 @@
  *
  *   1. `source.receive` reads what the host routed into the device, each packet behind its virtio-net header;
  *   2. `#decide` looks at each packet once: is it whole, may it travel, which peer has its destination, and by
- *      which lane that is reached (outer-lane.ts): protocol 4, or UDP;
+ *      which lane that is reached (outer-lane.ts): protocol 4, or UDP. The way found is kept for the next packet of
+ *      the same addresses, until a table changes;
  *   3. `#encapsulate` writes the outer header into the slot's headroom, right before the packet, over the
  *      virtio-net header: one piece, nothing copied. A superpacket (64 KB of one flow under one header) is cut
  *      into segments (segmentation.ts), and what is larger than the path takes and may be fragmented into
