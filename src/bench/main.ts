@@ -53,7 +53,6 @@ const CALM_SHARE = 0.15;
 const CALM_WAIT_MS = 20_000;
 /** The whole of it; a round that would not end within is not begun. */
 const WHOLE_RUN_MS = 15 * 60_000;
-const EXIT_USAGE = 2;
 const PICTURE = installedFile('docs/performance.svg').pathname;
 
 const { values: flags, positionals } = commandLine();
@@ -73,8 +72,9 @@ function commandLine() {
       },
     });
   } catch (error) {
-    process.stderr.write(`scripts/bench: ${(error as Error).message}; see scripts/bench --help\n`);
-    return process.exit(EXIT_USAGE);
+    const misuse = new UsageError(`scripts/bench: ${(error as Error).message}; see scripts/bench --help`);
+    process.stderr.write(`${misuse.message}\n`);
+    return process.exit(misuse.exitCode);
   }
 }
 

@@ -9,6 +9,7 @@
  * after 5 s of DELAY only. We are a second later than that at most, and after a pause not at all: its first packet is
  * the kernel's.
  */
+import { enlarged } from '../base/enlarged.ts';
 import type { Ipv4 } from '../ip/ipv4.ts';
 import { ETHERNET_HEADER_BYTES } from '../wire/ethernet.ts';
 
@@ -82,10 +83,7 @@ export class FrameTable {
   #reserve(slot: number): void {
     if (slot < this.#kernelsTurnMs.length) return;
     const size = 2 ** Math.ceil(Math.log2(slot + 1));
-    const [records, turns] = [this.#records, this.#kernelsTurnMs];
-    this.#records = new Int32Array(size * WAY_WORDS);
-    this.#records.set(records);
-    this.#kernelsTurnMs = new Float64Array(size);
-    this.#kernelsTurnMs.set(turns);
+    this.#records = enlarged(this.#records, new Int32Array(size * WAY_WORDS));
+    this.#kernelsTurnMs = enlarged(this.#kernelsTurnMs, new Float64Array(size));
   }
 }

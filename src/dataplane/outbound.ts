@@ -304,6 +304,8 @@ export class Outbound {
    */
   #route(inner: number, source: number, destination: number): number {
     this.#routedChanges = NEVER;
+    this.#routedSource = source;
+    this.#routedDestination = destination;
     const { peers, local } = this.#table;
     const hop = this.#table.nextHop(destination, source);
     if (hop === NO_ROUTE) return OUTBOUND_NO_ROUTE;
@@ -330,19 +332,15 @@ export class Outbound {
 
   /** The end of `#route`: the way is by `lane` to the peer of `slot`. */
   #take(lane: OuterLane, slot: number, configuredMtu: number, inner: number): number {
-    const view = this.#bytes;
     const mtu = this.#paths.effectiveMtu(slot, configuredMtu);
     this.#slot = slot;
     this.#routedSlot = slot;
     this.#routedLane = lane;
     this.#innerMtu = Math.max(mtu - lane.overheadBytes, MIN_MTU);
     // Each error is told once, and a path MTU that was learned ends with time.
-    if (this.#paths.takeUnreachable(slot)) this.replies.hostUnreachable(inner, ipv4TotalLength(view, inner));
-    else if (mtu === configuredMtu) {
-      this.#routedSource = readI32(view, inner + IPV4_OFF_SOURCE);
-      this.#routedDestination = readI32(view, inner + IPV4_OFF_DESTINATION);
-      this.#routedChanges = this.#changes();
-    }
+    if (this.#paths.takeUnreachable(slot))
+      this.replies.hostUnreachable(inner, ipv4TotalLength(this.#bytes, inner));
+    else if (mtu === configuredMtu) this.#routedChanges = this.#changes();
     return FORWARDED;
   }
 

@@ -2,6 +2,7 @@
  * What the underlay's routers said about the way to each peer: soft state by the peer's slot, since their
  * messages often quote too little of the inner packet to be passed on at once (RFC 2003 §5).
  */
+import { enlarged } from '../base/enlarged.ts';
 import { MIN_MTU } from '../ip/mtu.ts';
 
 /** RFC 1191 §6.3: a larger packet is not tried again before 10 minutes. */
@@ -88,9 +89,4 @@ export class PathState {
     }
     return at;
   }
-}
-
-function enlarged<T extends { set(from: T): void }>(from: T, to: T): T {
-  to.set(from);
-  return to;
 }

@@ -159,16 +159,15 @@ export class PieceBatch {
 
   /**
    * Completes a packet from the pieces added since the last one; returns its index. `destination`: the outer one, for sinks that
-   * address each packet; of frames, the interface. Of the `udp` transport: port, TOS, and the UDP_SEGMENT size of a packet
-   * that is several datagrams.
+   * address each packet; of frames, the interface. Of the `udp` transport: port and TOS.
    */
-  endPacket(destination: number, port = 0, tos = 0, segmentBytes = 0): number {
+  endPacket(destination: number, port = 0, tos = 0): number {
     const packet = this.packetCount++;
     const at = packet * PACKET_WORDS;
     this.#packets[at + PACKET_DESTINATION] = destination;
     this.#packets[at + PACKET_PORT] = port;
     this.#packets[at + PACKET_TOS] = tos;
-    this.#packets[at + PACKET_SEGMENT_BYTES] = segmentBytes;
+    this.#packets[at + PACKET_SEGMENT_BYTES] = 0;
     this.#packets[at + PACKET_WORDS + PACKET_FIRST_PIECE] = this.pieceCount;
     return packet;
   }
@@ -202,6 +201,7 @@ export class PieceBatch {
     return this.#packets[packet * PACKET_WORDS + PACKET_TOS]!;
   }
 
+  /** The UDP_SEGMENT size of a packet that is several datagrams, else 0. */
   segmentBytes(packet: number): number {
     return this.#packets[packet * PACKET_WORDS + PACKET_SEGMENT_BYTES]!;
   }

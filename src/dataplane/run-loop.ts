@@ -42,7 +42,7 @@ export function runLoop(parts: RunLoopParts): void {
     betweenBatches?.();
     const remainingMs = due?.remainingMs() ?? -1;
     const ready = waiter.wait(remainingMs);
-    if (remainingMs >= 0 && due!.remainingMs() === 0) due!.run();
+    if (remainingMs >= 0 && due?.remainingMs() === 0) due.run();
     if ((ready & READY_WAKE) !== 0 && !takeMessages()) return;
     const fromFirst = runBatches(steps, ready, waiter.wasQuiet);
     if (fromFirst > 0 || (ready & READY_BROKEN) === 0) broken = 0;

@@ -2,6 +2,7 @@
  * Sets of peers that prefixes point to: the next hops of a route, the owners of a source. Interned, since many
  * blocks belong to one node. Numbers below FIRST_GROUP are for the tables' own special values.
  */
+import { enlarged } from '../base/enlarged.ts';
 import { NO_PEER, type PeerTable } from './peer-table.ts';
 
 export const FIRST_GROUP = 4;
@@ -95,11 +96,7 @@ export class PeerGroups {
   }
 
   #setOnly(index: number, slot: number): void {
-    if (index >= this.#only.length) {
-      const smaller = this.#only;
-      this.#only = new Int32Array(index * 2);
-      this.#only.set(smaller);
-    }
+    if (index >= this.#only.length) this.#only = enlarged(this.#only, new Int32Array(index * 2));
     this.#only[index] = slot;
   }
 }

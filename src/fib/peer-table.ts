@@ -2,6 +2,7 @@
  * Peers by slot: a small integer that stays the same while anybody refers to the address, so that tables,
  * counters and path MTUs can be arrays. Slot 0 is nobody in particular (a next hop that is no peer).
  */
+import { enlarged } from '../base/enlarged.ts';
 import type { Peer } from './forwarding-config.ts';
 import { NO_MATCH, PrefixTable } from './prefix-table.ts';
 
@@ -166,9 +167,4 @@ export class PeerTable {
     this.#records = enlarged(this.#records, new Int32Array(size * SLOT_WORDS));
     this.#acceptedUntilMs = enlarged(this.#acceptedUntilMs, new Float64Array(size));
   }
-}
-
-function enlarged<T extends { set(from: T): void }>(from: T, to: T): T {
-  to.set(from);
-  return to;
 }
