@@ -16,7 +16,6 @@ import type { ForwardingTable } from '../fib/forwarding-table.ts';
 import type { SourceTable } from '../fib/source-table.ts';
 import { Arena } from '../io/arena.ts';
 import { SpinPolicy } from '../io/spin-policy.ts';
-import { ThreadClock } from '../io/thread-clock.ts';
 import { PollWaiter, raiseWakeup } from '../io/waiter.ts';
 import type {
   Applied,
@@ -78,7 +77,6 @@ const waiter = new PollWaiter(
 );
 /** Of the batch in hand: when it woke the thread. */
 const clock = () => waiter.endedMs;
-const threadClock = new ThreadClock(arena);
 const parts = { start, arena, waiter, clock };
 const outboundCounters = setup.outboundCounters && new Counters('outbound', setup.outboundCounters);
 const inboundCounters = setup.inbound && new Counters('inbound', setup.inbound.counters);
@@ -125,7 +123,7 @@ function newOwnership(share: InboundShare): InboundOwnership {
       waiter.setSource(outboundSources.length, on ? start.receiver : -1);
       waiter.setSource(outboundSources.length + 1, on ? start.datagrams : -1);
     },
-    workedMs: () => threadClock.processorMs() - waiter.spunMs,
+    workedMs: () => waiter.workedMs(),
     sleptMs: () => waiter.sleptMs,
     wakeOther: () => raiseWakeup(share.otherWakeup, arena, scratch),
   });

@@ -1,29 +1,36 @@
 /** Tables of struct mmsghdr and iovec in the arena, for the sockets that move batches: laid at set-up, adjusted per batch. */
-import type { PieceBatch } from '../dataplane/ports.ts';
+import type { PacketBatch, PieceBatch } from '../dataplane/ports.ts';
 import type { Arena } from './arena.ts';
 import { EINTR } from './errno.ts';
 import { systemCalls } from './libc.ts';
-import { AF_INET, MSG_DONTWAIT } from './socket-options.ts';
+import { MSG_DONTWAIT } from './socket-options.ts';
 
 export const MMSGHDR_BYTES = 64;
 export const MMSGHDR_OFF_NAMELEN = 8;
 /** The pointer to the vectors, and their number. */
-export const MMSGHDR_OFF_IOV = 16;
-export const MMSGHDR_OFF_IOVLEN = 24;
+const MMSGHDR_OFF_IOV = 16;
+const MMSGHDR_OFF_IOVLEN = 24;
 export const MMSGHDR_OFF_CONTROL = 32;
 export const MMSGHDR_OFF_CONTROLLEN = 40;
 export const MMSGHDR_OFF_LEN = 56;
-export const IOVEC_BYTES = 16;
+const IOVEC_BYTES = 16;
 export const SOCKADDR_IN_BYTES = 16;
 /** struct cmsghdr, which the data of each piece of control data follows. */
 export const CMSG_HEADER_BYTES = 16;
 
-/** One message: the address at `name`, and vectors from `vector` on. */
-export function layMessageHeader(arena: Arena, header: number, name: number, vector: number): void {
-  arena.view.setUint16(name, AF_INET, true);
-  arena.writePointer(header, name);
-  arena.view.setUint32(header + MMSGHDR_OFF_NAMELEN, SOCKADDR_IN_BYTES, true);
-  arena.writePointer(header + MMSGHDR_OFF_IOV, vector);
+/** Messages that each receive into a slot of the batch, by one vector of `slotBytes`; gives where the table begins. */
+export function layReceiveTable(arena: Arena, batch: PacketBatch, slotBytes: number): number {
+  const table = arena.allocate(batch.capacity * MMSGHDR_BYTES, 64);
+  const vectors = arena.allocate(batch.capacity * IOVEC_BYTES, 16);
+  for (let i = 0; i < batch.capacity; i++) {
+    const vector = vectors + i * IOVEC_BYTES;
+    arena.writePointer(vector, batch.offset(i));
+    arena.view.setUint32(vector + 8, slotBytes, true);
+    const header = table + i * MMSGHDR_BYTES;
+    arena.writePointer(header + MMSGHDR_OFF_IOV, vector);
+    arena.view.setUint32(header + MMSGHDR_OFF_IOVLEN, 1, true);
+  }
+  return table;
 }
 
 export function layAddress(view: DataView, name: number, address: number, port: number): void {

@@ -16,11 +16,9 @@ import { systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
 import {
   CMSG_HEADER_BYTES,
-  IOVEC_BYTES,
   layAddress,
+  layReceiveTable,
   MMSGHDR_BYTES,
-  MMSGHDR_OFF_IOV,
-  MMSGHDR_OFF_IOVLEN,
   MMSGHDR_OFF_LEN,
   SOCKADDR_IN_BYTES,
 } from './message-table.ts';
@@ -110,18 +108,9 @@ export class MessageSource implements PacketSource {
   constructor(fd: number, arena: Arena, batch: PacketBatch, slotBytes = SLOT_BYTES) {
     this.#fd = fd;
     this.batch = batch;
-    this.#table = arena.allocate(batch.capacity * MMSGHDR_BYTES, 64);
+    this.#table = layReceiveTable(arena, batch, slotBytes);
     this.#address = arena.base + this.#table;
     this.#words = new Int32Array(arena.bytes.buffer);
-    const vectors = arena.allocate(batch.capacity * IOVEC_BYTES, 16);
-    for (let i = 0; i < batch.capacity; i++) {
-      const vector = vectors + i * IOVEC_BYTES;
-      arena.writePointer(vector, batch.offset(i));
-      arena.view.setUint32(vector + 8, slotBytes, true);
-      const header = this.#table + i * MMSGHDR_BYTES;
-      arena.writePointer(header + MMSGHDR_OFF_IOV, vector);
-      arena.view.setUint32(header + MMSGHDR_OFF_IOVLEN, 1, true);
-    }
   }
 
   receive(): number {

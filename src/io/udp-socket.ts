@@ -20,13 +20,11 @@ import { EADDRINUSE, EINVAL, EIO, systemCallFailed } from './errno.ts';
 import { systemCalls } from './libc.ts';
 import {
   CMSG_HEADER_BYTES,
-  IOVEC_BYTES,
   layAddress,
-  layMessageHeader,
+  layReceiveTable,
   MMSGHDR_BYTES,
   MMSGHDR_OFF_CONTROL,
   MMSGHDR_OFF_CONTROLLEN,
-  MMSGHDR_OFF_IOV,
   MMSGHDR_OFF_LEN,
   MMSGHDR_OFF_NAMELEN,
   SOCKADDR_IN_BYTES,
@@ -111,17 +109,12 @@ export class DatagramSource implements PacketSource {
     this.#base = arena.base;
     this.#view = arena.view;
     this.#words = new Int32Array(arena.bytes.buffer);
-    this.#table = arena.allocate(batch.capacity * MMSGHDR_BYTES, 64);
+    this.#table = layReceiveTable(arena, batch, SLOT_BYTES);
     this.#names = arena.allocate(batch.capacity * SOCKADDR_IN_BYTES, 16);
     this.#control = arena.allocate(batch.capacity * CONTROL_BYTES, 16);
-    const vectors = arena.allocate(batch.capacity * IOVEC_BYTES, 16);
     for (let i = 0; i < batch.capacity; i++) {
-      const vector = vectors + i * IOVEC_BYTES;
       const header = this.#table + i * MMSGHDR_BYTES;
-      arena.writePointer(vector, batch.offset(i));
-      arena.view.setUint32(vector + 8, SLOT_BYTES, true);
-      layMessageHeader(arena, header, this.#names + i * SOCKADDR_IN_BYTES, vector);
-      arena.view.setUint32(header + MMSGHDR_OFF_IOV + 8, 1, true);
+      arena.writePointer(header, this.#names + i * SOCKADDR_IN_BYTES);
       arena.writePointer(header + MMSGHDR_OFF_CONTROL, this.#control + i * CONTROL_BYTES);
       this.#offerRoom(i);
     }

@@ -87,11 +87,12 @@ export class PollWaiter implements Waiter {
     return this.#times[ENDED]!;
   }
 
-  /** How long all waits together spun, which is processor time that was no work, and slept. */
-  get spunMs(): number {
-    return this.#times[SPUN]!;
+  /** Processor time since the thread was started, without what its waits spun, which is no work. Costs a system call. */
+  workedMs(): number {
+    return this.#clock.processorMs() - this.#times[SPUN]!;
   }
 
+  /** How long all its waits together slept. */
   get sleptMs(): number {
     return this.#times[SLEPT]!;
   }
