@@ -113,7 +113,7 @@ const dropsOf = (counters: Readonly<Record<string, number>>) =>
     .filter(([name]) => name.includes('_drop_'))
     .reduce((sum, [, count]) => sum + count, 0);
 
-/** A second. */
+/** Segments that it sent again in a second, by streams and way: its runs are shorter than ours. */
 const fastdRetransmits = new Map<string, number>();
 const hasFastd = (process.env.PATH ?? '').split(':').some((directory) => existsSync(`${directory}/fastd`));
 
