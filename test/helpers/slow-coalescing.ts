@@ -2,7 +2,11 @@
  * The slow twin of dataplane/coalescing: packets as objects, flows as text, each rule of the kernel's GRO a line.
  * What it returns are the bytes of each write to the TUN, with the virtio-net header in front.
  */
+
+import { readU16 } from '../../src/wire/bytes.ts';
+import { pseudoHeaderSum } from '../../src/wire/checksum.ts';
 import { decodeFrame, type Ipv4Layer, type TcpLayer, type UdpLayer } from '../../src/wire/decode.ts';
+import { ipv4Destination, ipv4Source } from '../../src/wire/ipv4.ts';
 import { tcpPacket, udpPacket } from './packets.ts';
 
 interface Packet {
@@ -59,6 +63,25 @@ function trusted(packet: Packet): boolean {
   return packet.transport?.checksum === 'ok' || packet.transport?.checksum === 'partial';
 }
 
+function checksumField(transport: TcpLayer | UdpLayer): number {
+  return transport.kind === 'tcp' ? 16 : 6;
+}
+
+/**
+ * The field holds the pseudo-header's sum: a partial checksum, or one complete one in 65,536, which nobody can
+ * tell from it by the field, and which finishing leaves as it is.
+ */
+function looksPartial({ bytes, ip, transport }: Packet): boolean {
+  if (transport === undefined) return false;
+  const pseudo = pseudoHeaderSum(
+    ipv4Source(bytes, 0),
+    ipv4Destination(bytes, 0),
+    ip.protocol,
+    bytes.length - ip.length,
+  );
+  return readU16(bytes, ip.length + checksumField(transport)) === pseudo;
+}
+
 /** Everything of the packet that must not differ within a run, as text. */
 function shape({ bytes, ip, transport }: Packet): string {
   const common = [ip.tos, ip.ttl, bytes[6]];
@@ -101,13 +124,15 @@ function le16(value: number): number[] {
 }
 
 function write(run: Run, options: SlowOptions): Uint8Array {
-  const { bytes, ip, transport, payload } = run.packets[0]!;
-  const field = transport?.kind === 'tcp' ? 16 : 6;
+  const first = run.packets[0]!;
+  const { bytes, ip, transport, payload } = first;
+  const field = transport ? checksumField(transport) : 0;
   const headers = ip.length + (transport?.length ?? 0);
   const vnet = (gsoType: number, gsoSize: number) =>
     [1, gsoType, headers, gsoSize, ip.length, field].flatMap((value, i) => (i < 2 ? [value] : le16(value)));
   if (run.packets.length === 1) {
-    if (transport?.checksum !== 'partial') return Uint8Array.from([...new Array(10).fill(0), ...bytes]);
+    if (transport === undefined || !looksPartial(first))
+      return Uint8Array.from([...new Array(10).fill(0), ...bytes]);
     const whole = transport.kind === 'tcp' && bytes.length > options.overlayMtu;
     const cwr = transport.kind === 'tcp' && (transport.flags & CWR) !== 0 ? 0x80 : 0;
     return Uint8Array.from([...(whole ? vnet(1 + cwr, options.overlayMtu - headers) : vnet(0, 0)), ...bytes]);

@@ -214,6 +214,37 @@ test.each([
   );
 });
 
+/** Bytes of a payload whose complete checksum equals the pseudo-header's sum: two of them are free to make it so. */
+function looksPartialThoughComplete(
+  packet: typeof tcpPacket | typeof udpPacket,
+  payload: number[],
+): Uint8Array {
+  const at = payload.length - 2;
+  for (let value = 0; value < 65_536; value++) {
+    payload.splice(at, 2, value >>> 8, value & 255);
+    const complete = packet(payload, {});
+    if (withChecksum(complete, 'partial').every((byte, i) => byte === complete[i])) return complete;
+  }
+  throw new Error('no two bytes give that checksum');
+}
+
+test.each([
+  ['TCP', tcpPacket],
+  ['UDP', udpPacket],
+])('%s: a complete checksum that equals the pseudo-header sum is finished to itself', (_name, packet) => {
+  const payload = Array.from({ length: 100 }, (_, i) => i);
+  const lone = looksPartialThoughComplete(packet, payload);
+  const { writes } = coalesce([lone]);
+  expect(writes).toEqual(slowCoalesce([lone], OPTIONS));
+  expect(writes[0]![0]).toBe(1);
+  expect(expand(writes[0]!)).toEqual([lone]);
+  const segments = slowSegments(packet([...payload, ...payload, 7], {}, false), 100);
+  for (const place of [0, 1]) {
+    const stream = segments.map((segment, i) => (i === place ? lone : segment));
+    expect(coalesce(stream).writes).toEqual(slowCoalesce(stream, OPTIONS));
+  }
+});
+
 test('a stream of partial checksums becomes one write without a look at its payload', () => {
   const superpacket = tcpPacket(new Array(65_000).fill(3), { flags: 0x18 }, false);
   const segments = slowSegments(superpacket, 1428).map((segment) => withChecksum(segment, 'partial'));
