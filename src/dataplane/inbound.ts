@@ -32,7 +32,7 @@ import {
 } from '../fib/source-table.ts';
 import { OVERHEAD_BYTES } from '../ip/mtu.ts';
 import { readI32 } from '../wire/bytes.ts';
-import { fold, isPartial, pseudoHeaderSum } from '../wire/checksum.ts';
+import { isPartial, pseudoHeaderSum } from '../wire/checksum.ts';
 import {
   checkIpv4,
   IPV4_FRAGMENT_OFFSET_MASK,
@@ -47,14 +47,15 @@ import {
   ipv4HeaderBytes,
   ipv4IsFragment,
   ipv4Protocol,
-  ipv4Tos,
-  ipv4TotalLength,
+  isPlainIpv4,
   PROTOCOL_IPIP,
   PROTOCOL_UDP,
+  plainHeaderSum,
   setIpv4Tos,
   VERSION_4_WITHOUT_OPTIONS,
 } from '../wire/ipv4.ts';
 import { UDP_OFF_CHECKSUM } from '../wire/udp.ts';
+import { VIRTIO_NET_HEADER_BYTES } from '../wire/virtio-net-header.ts';
 import { CHECKSUM_UNVERIFIED, Coalescer } from './coalescing.ts';
 import {
   type Counters,
@@ -84,6 +85,7 @@ import {
   PEER_PACKETS,
 } from './counters.ts';
 import { decapsulatedTos, ECN_DROP } from './ecn.ts';
+import { writeLoneHeader } from './lone-packet.ts';
 import { type PacketMemory, type PacketSink, type PacketSource, SEND_AGAIN, SEND_DOWN } from './ports.ts';
 import type { SumBytes } from './segmentation.ts';
 
@@ -119,6 +121,9 @@ export class Inbound {
   readonly #table: SourceTable;
   readonly #counters: Counters;
   readonly #coalescer: Coalescer;
+  /** Whether the packet in hand is all that there is, and its bytes where it goes to the device as it is. */
+  #isLone = false;
+  #loneBytes = 0;
   /** Runs that are tagged with the peer that their first packet came from. */
   #runs = 0;
   /** Peer of the packet in hand, and how many packets on the wire it stands for. */
@@ -167,6 +172,10 @@ export class Inbound {
     if (count === 0) return 0;
     this.#counters.add(IN_BATCHES, 1);
     this.#forwarded = false;
+    if (count === 1) {
+      this.#takeLone(batch.offset(0), batch.length(0));
+      return 1;
+    }
     for (let i = 0; i < count; i++) this.#takePacket(batch.offset(i), batch.length(i));
     this.#flush();
     return count;
@@ -179,9 +188,58 @@ export class Inbound {
     if (count === 0) return 0;
     this.#counters.add(IN_BATCHES, 1);
     this.#forwarded = false;
+    if (count === 1 && this.#datagrams.batch.segmentBytes(0) === 0) {
+      this.#takeLoneDatagram();
+      return 1;
+    }
     for (let i = 0; i < count; i++) this.#takeSlotOfDatagrams(i);
     this.#flush();
     return count;
+  }
+
+  /**
+   * A packet by itself, which nothing can join: where it is no superpacket it goes to the device without the coalescer, which
+   * is a third of what a single packet touches.
+   */
+  #takeLone(outer: number, length: number): void {
+    this.#beginLone(length);
+    this.#endLone(this.#decide(outer, length));
+  }
+
+  #takeLoneDatagram(): void {
+    const { batch } = this.#datagrams!;
+    const length = batch.length(0);
+    this.#beginLone(length + OVERHEAD_BYTES.udp);
+    this.#setOuter(batch.sender(0), batch.destination(0), batch.tos(0));
+    this.#headroom = true;
+    this.#endLone(this.#decideDatagram(batch.offset(0), length));
+  }
+
+  #beginLone(bytes: number): void {
+    this.#segments = 1;
+    this.#loneBytes = 0;
+    this.#isLone = true;
+    this.#counters.add(IN_BYTES, bytes);
+  }
+
+  #endLone(reason: number): void {
+    this.#isLone = false;
+    this.#settle(reason);
+    if (this.#loneBytes > 0) this.#sendLone();
+    else if (this.#runs > 0) this.#flush();
+  }
+
+  #sendLone(): void {
+    const { batch } = this.#sink;
+    const slot = this.#slot;
+    const bytes = this.#loneBytes;
+    if (this.#sink.send(0) === 1) {
+      this.#counters.add(OUT_PACKETS, 1);
+      this.#counters.add(OUT_BYTES, bytes);
+      this.#counters.addPeer(slot, PEER_PACKETS, 1);
+      this.#counters.addPeer(slot, PEER_BYTES, bytes);
+    } else this.#drop(deviceRefusal(this.#sink.failure));
+    batch.clear();
   }
 
   #takePacket(outer: number, length: number): void {
@@ -222,22 +280,20 @@ export class Inbound {
     if (!this.#coalescer.growing || length < 2 * IPV4_MIN_HEADER_BYTES) return false;
     const words = this.#words;
     const start = words.getInt32(outer);
-    const ids = words.getInt32(outer + IPV4_OFF_ID);
-    const ttls = words.getInt32(outer + IPV4_OFF_TTL);
-    const source = words.getInt32(outer + IPV4_OFF_SOURCE);
-    const destination = words.getInt32(outer + IPV4_OFF_DESTINATION);
     const outerBytes = start & 0xffff;
     if (
       start >>> 24 !== VERSION_4_WITHOUT_OPTIONS ||
       outerBytes > length ||
-      (ids & (IPV4_MF | IPV4_FRAGMENT_OFFSET_MASK)) !== 0 ||
-      ((ttls >>> 16) & 0xff) !== PROTOCOL_IPIP ||
-      !this.#cameAlike(source, destination, (start >>> 16) & 0xff)
+      isFragment(words.getInt32(outer + IPV4_OFF_ID)) ||
+      protocolOf(words.getInt32(outer + IPV4_OFF_TTL)) !== PROTOCOL_IPIP ||
+      !this.#cameAlike(
+        words.getInt32(outer + IPV4_OFF_SOURCE),
+        words.getInt32(outer + IPV4_OFF_DESTINATION),
+        (start >>> 16) & 0xff,
+      ) ||
+      plainHeaderSum(words, outer, start) !== 0xffff
     )
       return false;
-    const sum =
-      foldedSum(start) + foldedSum(ids) + foldedSum(ttls) + foldedSum(source) + foldedSum(destination);
-    if (fold(sum) !== 0xffff) return false;
     return this.#coalescer.addNext(outer + IPV4_MIN_HEADER_BYTES, outerBytes - IPV4_MIN_HEADER_BYTES);
   }
 
@@ -272,22 +328,25 @@ export class Inbound {
 
   /** Returns FORWARDED or a drop reason. */
   #decide(outer: number, length: number): number {
-    const view = this.#bytes;
+    const words = this.#words;
     this.#slot = NO_PEER;
-    if (checkIpv4(view, outer, length) !== IPV4_OK) return INBOUND_OUTER_MALFORMED;
-    if (ipv4Protocol(view, outer) !== PROTOCOL_IPIP || ipv4IsFragment(view, outer))
+    if (!isPlainIpv4(words, outer, length) && checkIpv4(this.#bytes, outer, length) !== IPV4_OK)
       return INBOUND_OUTER_MALFORMED;
+    const start = words.getInt32(outer);
+    const ids = words.getInt32(outer + IPV4_OFF_ID);
+    const ttls = words.getInt32(outer + IPV4_OFF_TTL);
+    if (protocolOf(ttls) !== PROTOCOL_IPIP || isFragment(ids)) return INBOUND_OUTER_MALFORMED;
     this.#setOuter(
-      readI32(view, outer + IPV4_OFF_SOURCE),
-      readI32(view, outer + IPV4_OFF_DESTINATION),
-      ipv4Tos(view, outer),
+      words.getInt32(outer + IPV4_OFF_SOURCE),
+      words.getInt32(outer + IPV4_OFF_DESTINATION),
+      (start >>> 16) & 0xff,
     );
     if (!this.#isForUs()) return INBOUND_OUTER_NOT_FOR_US;
-    const outerHeaderBytes = ipv4HeaderBytes(view, outer);
+    const outerHeaderBytes = ((start >>> 24) & 15) << 2;
     this.#overheadBytes = OVERHEAD_BYTES.ipip;
     this.#headroom = true;
     // What follows the outer packet's own length is padding of a short Ethernet frame.
-    return this.#decapsulate(outer + outerHeaderBytes, ipv4TotalLength(view, outer) - outerHeaderBytes);
+    return this.#decapsulate(outer + outerHeaderBytes, (start & 0xffff) - outerHeaderBytes);
   }
 
   /** Whether the outer packet is for us; then its sender's slot is known. */
@@ -313,23 +372,26 @@ export class Inbound {
 
   /** What both transports check of the inner packet, which has `innerRoom` bytes. */
   #decapsulate(inner: number, innerRoom: number): number {
-    const view = this.#bytes;
-    const check = checkIpv4(view, inner, innerRoom);
-    if (check !== IPV4_OK)
-      return check === IPV4_NOT_VERSION_4 ? INBOUND_INNER_NOT_IPV4 : INBOUND_INNER_MALFORMED;
-    const refused = this.#checkSource(readI32(view, inner + IPV4_OFF_SOURCE));
+    const words = this.#words;
+    if (!isPlainIpv4(words, inner, innerRoom)) {
+      const check = checkIpv4(this.#bytes, inner, innerRoom);
+      if (check !== IPV4_OK)
+        return check === IPV4_NOT_VERSION_4 ? INBOUND_INNER_NOT_IPV4 : INBOUND_INNER_MALFORMED;
+    }
+    const refused = this.#checkSource(words.getInt32(inner + IPV4_OFF_SOURCE));
     if (refused !== FORWARDED) return refused;
     // Loop guard: a tunnel in the tunnel that ends here would come out of our own device again.
     if (
-      ipv4Protocol(view, inner) === PROTOCOL_IPIP &&
-      this.#table.local.has(readI32(view, inner + IPV4_OFF_DESTINATION))
+      protocolOf(words.getInt32(inner + IPV4_OFF_TTL)) === PROTOCOL_IPIP &&
+      this.#table.local.has(words.getInt32(inner + IPV4_OFF_DESTINATION))
     )
       return INBOUND_LOOP_NESTED;
-    const tos = ipv4Tos(view, inner);
+    const start = words.getInt32(inner);
+    const tos = (start >>> 16) & 0xff;
     const newTos = decapsulatedTos(tos, this.#outerTos);
     if (newTos === ECN_DROP) return INBOUND_ECN_CONGESTION;
-    if (newTos !== tos) setIpv4Tos(view, inner, newTos);
-    return this.#deliver(inner);
+    if (newTos !== tos) setIpv4Tos(this.#bytes, inner, newTos);
+    return this.#deliver(inner, start & 0xffff);
   }
 
   #checkSource(innerSource: number): number {
@@ -348,10 +410,10 @@ export class Inbound {
   }
 
   /** Hands the inner packet to the coalescer: alone, or as the continuation of its flow's last one. */
-  #deliver(inner: number): number {
+  #deliver(inner: number, length: number): number {
+    const mtu = this.#knownMtu - this.#overheadBytes;
+    if (this.#isLone && length <= mtu) return this.#deliverLone(inner, length);
     const coalescer = this.#coalescer;
-    const length = ipv4TotalLength(this.#bytes, inner);
-    const mtu = this.#innerMtu();
     // Datagrams merged by the kernel: where one ended and the next began is lost on a raw socket.
     if (length > mtu && this.#isPartialUdp(inner, length)) return INBOUND_SEGMENT_SIZE_UNKNOWN;
     coalescer.setOverlayMtu(mtu);
@@ -365,6 +427,15 @@ export class Inbound {
     return FORWARDED;
   }
 
+  #deliverLone(inner: number, length: number): number {
+    writeLoneHeader(this.#words, this.#bytes, inner, length);
+    const { batch } = this.#sink;
+    batch.addPiece(inner - VIRTIO_NET_HEADER_BYTES, VIRTIO_NET_HEADER_BYTES + length);
+    batch.endPacket(0);
+    this.#loneBytes = length;
+    return FORWARDED;
+  }
+
   #isPartialUdp(inner: number, length: number): boolean {
     const view = this.#bytes;
     if (ipv4Protocol(view, inner) !== PROTOCOL_UDP || ipv4IsFragment(view, inner)) return false;
@@ -373,11 +444,6 @@ export class Inbound {
     const destination = readI32(view, inner + IPV4_OFF_DESTINATION);
     const sum = pseudoHeaderSum(source, destination, PROTOCOL_UDP, length - headerBytes);
     return isPartial(view, inner + headerBytes + UDP_OFF_CHECKSUM, sum);
-  }
-
-  /** The largest inner packet that the way from this sender carries in one piece. */
-  #innerMtu(): number {
-    return this.#knownMtu - this.#overheadBytes;
   }
 
   /** Run r of the coalescer is packet r of the batch: the batch is empty between two steps. */
@@ -410,8 +476,7 @@ export class Inbound {
   #refused(packet: number, failure: number): void {
     this.#slot = this.#coalescer.tagOf(packet);
     this.#segments = this.#coalescer.packetsOf(packet);
-    if (failure === SEND_AGAIN) this.#drop(INBOUND_DEVICE_FULL);
-    else this.#drop(failure === SEND_DOWN ? INBOUND_DEVICE_DOWN : INBOUND_DEVICE_REFUSED);
+    this.#drop(deviceRefusal(failure));
   }
 
   #drop(reason: number): void {
@@ -428,7 +493,18 @@ export class Inbound {
   }
 }
 
-/** The two halves of a 32-bit word added, for a checksum. */
-function foldedSum(word: number): number {
-  return (word >>> 16) + (word & 0xffff);
+/** Why the device did not take a packet, as a drop reason. */
+function deviceRefusal(failure: number): number {
+  if (failure === SEND_AGAIN) return INBOUND_DEVICE_FULL;
+  return failure === SEND_DOWN ? INBOUND_DEVICE_DOWN : INBOUND_DEVICE_REFUSED;
+}
+
+/** Of the third word of an IPv4 header. */
+function protocolOf(ttls: number): number {
+  return (ttls >>> 16) & 0xff;
+}
+
+/** Of its second word. */
+function isFragment(ids: number): boolean {
+  return (ids & (IPV4_MF | IPV4_FRAGMENT_OFFSET_MASK)) !== 0;
 }
