@@ -185,9 +185,9 @@ class FramedDataPlane implements DataPlane {
     this.#tooMany = peers.length > FRAME_PEERS_MAX;
     if (source === null || this.#tooMany) return;
     for (const { address } of peers) {
-      const { device, gateway, mtu } = this.#lookup.wayTo(address, source);
-      if (device > 0 && device !== this.device.index && mtu === 0)
-        this.#routes.set(address, { device, hop: gateway ?? address });
+      const { device, hop, mtu } = this.#lookup.wayTo(address, source);
+      if (device > 0 && device !== this.device.index && mtu === 0 && hop !== null)
+        this.#routes.set(address, { device, hop });
     }
   }
 

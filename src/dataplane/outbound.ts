@@ -35,14 +35,16 @@ import {
   IPV4_MAX_PACKET_BYTES,
   IPV4_NOT_VERSION_4,
   IPV4_OFF_DESTINATION,
+  IPV4_OFF_ID,
   IPV4_OFF_SOURCE,
+  IPV4_OFF_TTL,
   IPV4_OK,
   ipv4DontFragment,
   ipv4HeaderBytes,
   ipv4Protocol,
   ipv4Tos,
   ipv4TotalLength,
-  ipv4Ttl,
+  isPlainIpv4,
   PROTOCOL_IPIP,
   writeTunnelHeader,
 } from '../wire/ipv4.ts';
@@ -213,16 +215,17 @@ export class Outbound {
     if (count === 0) return 0;
     this.#counters.add(IN_BATCHES, 1);
     if (this.#frames?.used) this.#batchMs = this.#clock();
-    for (let i = 0; i < count; i++) {
-      const at = batch.offset(i);
-      const length = batch.length(i);
-      const reason = this.#decide(at, length);
-      if (reason === OUTBOUND_NO_ROUTE && this.#held(at, length)) continue;
-      if (reason !== FORWARDED) this.#drop(reason);
-    }
-    this.#flush();
+    for (let i = 0; i < count; i++) this.#takePacket(batch.offset(i), batch.length(i));
+    if (count === 1) this.#flushLane(this.#lane);
+    else this.#flush();
     this.sendReplies();
     return count;
+  }
+
+  #takePacket(at: number, length: number): void {
+    const reason = this.#decide(at, length);
+    if (reason === FORWARDED || (reason === OUTBOUND_NO_ROUTE && this.#held(at, length))) return;
+    this.#drop(reason);
   }
 
   /** Tries what waits for a route again: after a change of the table, and when its time is up; `endNow` at the end. */
@@ -262,26 +265,30 @@ export class Outbound {
 
   /** `at` is the virtio-net header; the packet follows. Returns FORWARDED or a drop reason. */
   #decide(at: number, readBytes: number): number {
-    const view = this.#bytes;
+    const words = this.#words;
     const inner = at + VIRTIO_NET_HEADER_BYTES;
     const length = readBytes - VIRTIO_NET_HEADER_BYTES;
     this.#slot = NO_PEER;
     this.#segments = 1;
     this.#counters.add(IN_BYTES, length > 0 ? length : 0);
-    const check = checkIpv4(view, inner, length);
-    if (check !== IPV4_OK) return check === IPV4_NOT_VERSION_4 ? OUTBOUND_NOT_IPV4 : OUTBOUND_MALFORMED;
+    if (!isPlainIpv4(words, inner, length)) {
+      const check = checkIpv4(this.#bytes, inner, length);
+      if (check !== IPV4_OK) return check === IPV4_NOT_VERSION_4 ? OUTBOUND_NOT_IPV4 : OUTBOUND_MALFORMED;
+    }
+    const ttls = words.getInt32(inner + IPV4_OFF_TTL);
     // RFC 2003 §3.1: a packet whose TTL is 0 is not encapsulated.
-    if (ipv4Ttl(view, inner) === 0) return OUTBOUND_TTL_ZERO;
-    const isNested = ipv4Protocol(view, inner) === PROTOCOL_IPIP;
+    if (ttls >>> 24 === 0) return OUTBOUND_TTL_ZERO;
+    const isNested = ((ttls >>> 16) & 0xff) === PROTOCOL_IPIP;
     if (isNested && this.#isOwnPacket(inner)) return OUTBOUND_LOOP_NESTED;
-    const destination = readI32(view, inner + IPV4_OFF_DESTINATION);
-    const source = readI32(view, inner + IPV4_OFF_SOURCE);
+    const destination = words.getInt32(inner + IPV4_OFF_DESTINATION);
+    const source = words.getInt32(inner + IPV4_OFF_SOURCE);
     if (!isNested && this.#isAsBefore(source, destination)) this.#slot = this.#routedSlot;
     else {
       const reason = this.#route(inner, source, destination);
       if (reason !== FORWARDED) return reason;
     }
-    if (!this.#isFramed || !ipv4DontFragment(view, inner)) return this.#encapsulate(this.#routedLane, inner);
+    if (!this.#isFramed || !ipv4DontFragment(this.#bytes, inner))
+      return this.#encapsulate(this.#routedLane, inner);
     return this.#encapsulateInFrame(inner);
   }
 
@@ -378,16 +385,19 @@ export class Outbound {
   }
 
   #encapsulate(lane: OuterLane, inner: number): number {
-    const view = this.#bytes;
     const vnet = inner - VIRTIO_NET_HEADER_BYTES;
-    const innerBytes = ipv4TotalLength(view, inner);
+    const innerBytes = this.#words.getInt32(inner) & 0xffff;
     const innerMtu = this.#innerMtu;
     this.#lane = lane;
-    const gsoType = vnetGsoType(view, vnet);
-    if (gsoType !== GSO_NONE) return this.#segment(innerMtu, inner, gsoType, vnetGsoSize(view, vnet));
-    if ((vnetFlags(view, vnet) & VNET_NEEDS_CHECKSUM) !== 0) this.#finishChecksum(vnet);
+    // Flags and type of segmentation: most single packets that are no TCP have neither.
+    if (this.#words.getInt16(vnet) !== 0) {
+      const view = this.#bytes;
+      const gsoType = vnetGsoType(view, vnet);
+      if (gsoType !== GSO_NONE) return this.#segment(innerMtu, inner, gsoType, vnetGsoSize(view, vnet));
+      if ((vnetFlags(view, vnet) & VNET_NEEDS_CHECKSUM) !== 0) this.#finishChecksum(vnet);
+    }
     if (innerBytes > innerMtu) {
-      if (!ipv4DontFragment(view, inner)) return this.#fragment(innerMtu, inner, inner);
+      if (!ipv4DontFragment(this.#bytes, inner)) return this.#fragment(innerMtu, inner, inner);
       this.replies.fragmentationNeeded(inner, innerBytes, innerMtu);
       return OUTBOUND_TOO_BIG;
     }
@@ -479,13 +489,13 @@ export class Outbound {
   }
 
   #writeOuterHeader(outer: number, inner: number, innerBytes: number, destination: number): void {
-    const view = this.#bytes;
+    const words = this.#words;
     writeTunnelHeader(
-      this.#words,
+      words,
       outer,
-      encapsulatedTos(ipv4Tos(view, inner)),
+      encapsulatedTos((words.getInt32(inner) >>> 16) & 0xff),
       innerBytes + IPV4_HEADER_BYTES,
-      ipv4DontFragment(view, inner) ? IPV4_DF : 0,
+      words.getInt32(inner + IPV4_OFF_ID) & IPV4_DF,
       OUTER_TTL_AND_PROTOCOL,
       this.#table.local.outerSource | 0,
       destination | 0,
@@ -519,12 +529,14 @@ export class Outbound {
   }
 
   #flush(): void {
-    this.#rawLane.batch.source = this.#table.local.outerSource;
-    this.#rawLane.flush();
-    this.#frameLane?.flush();
-    if (this.#datagramLane === undefined) return;
-    this.#datagramLane.batch.source = this.#table.local.outerSource;
-    this.#datagramLane.flush();
+    this.#flushLane(this.#rawLane);
+    if (this.#frameLane !== undefined) this.#flushLane(this.#frameLane);
+    if (this.#datagramLane !== undefined) this.#flushLane(this.#datagramLane);
+  }
+
+  #flushLane(lane: OuterLane): void {
+    lane.batch.source = this.#table.local.outerSource;
+    lane.flush();
   }
 
   /** The host did not take packet `packet` of `lane`: tells its sender where that helps; returns the drop reason. */

@@ -179,33 +179,35 @@ export class OuterLane {
   /** Sends the batch, and counts what left and what the host refused. */
   flush(): void {
     const { batch } = this;
-    if (batch.packetCount === 0) return;
+    const count = batch.packetCount;
+    if (count === 0) return;
     if (!this.#joins && this.#parts.clock() >= this.#joinsFromMs) this.#joins = true;
-    let next = 0;
-    let waited = false;
-    while (next < batch.packetCount) {
-      const sent = this.#sink.send(next);
-      const { failure } = this.#sink;
-      for (let packet = next; packet < next + sent; packet++) this.#countSent(packet);
-      next += sent;
-      if (next === batch.packetCount) break;
-      if (sent > 0) waited = false;
-      if (
-        failure === SEND_AGAIN &&
-        !waited &&
-        this.#parts.waiter.waitForSink(SINK_WAIT_MS, this.#sinkNumber)
-      ) {
-        waited = true;
-        continue;
-      }
-      if (failure === SEND_UNSEGMENTED && this.#packets[next * PACKET_WORDS + PACKET_DATAGRAMS]! > 1) {
-        this.#takeApart(next);
-        next = 0;
-      } else this.#countRefused(next++, failure);
-    }
+    const sent = this.#sink.send(0);
+    for (let packet = 0; packet < sent; packet++) this.#countSent(packet);
+    if (sent < count) this.#sendRest(sent);
     batch.clear();
     this.fragmentation.clear();
     this.#blobsUsed = 0;
+  }
+
+  /** From packet `next` on, which the host did not take. */
+  #sendRest(next: number): void {
+    const { batch } = this;
+    let waited = false;
+    while (next < batch.packetCount) {
+      const { failure } = this.#sink;
+      if (failure === SEND_AGAIN && !waited && this.#parts.waiter.waitForSink(SINK_WAIT_MS, this.#sinkNumber))
+        waited = true;
+      else if (failure === SEND_UNSEGMENTED && this.#packets[next * PACKET_WORDS + PACKET_DATAGRAMS]! > 1) {
+        this.#takeApart(next);
+        next = 0;
+      } else this.#countRefused(next++, failure);
+      if (next === batch.packetCount) return;
+      const sent = this.#sink.send(next);
+      for (let packet = next; packet < next + sent; packet++) this.#countSent(packet);
+      next += sent;
+      if (sent > 0) waited = false;
+    }
   }
 
   /**

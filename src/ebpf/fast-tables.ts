@@ -14,7 +14,15 @@ import type {
 } from '../fib/forwarding-config.ts';
 import type { Ipv4 } from '../ip/ipv4.ts';
 import type { Prefix } from '../ip/prefix.ts';
-import { addressBytes, type MapName, numberBytes, prefixKey, VALUE_ANY_PEER, VALUE_SLOW } from './layout.ts';
+import {
+  addressBytes,
+  type MapName,
+  numberBytes,
+  peerValue,
+  prefixKey,
+  VALUE_ANY_PEER,
+  VALUE_SLOW,
+} from './layout.ts';
 
 /** The maps, as far as they are written here. */
 export interface MapWriter {
@@ -26,14 +34,18 @@ export interface MapWriter {
   keys(map: MapName): readonly Uint8Array[];
 }
 
-/** How the kernel leads to a peer: the device's number, 0 for none, the route's own MTU, 0 for none, and the source it would choose. */
+/**
+ * How the kernel leads to a peer: the device's number, 0 for none, the route's own MTU, 0 for none, the next hop, null where
+ * only the kernel knows it, and the source it would choose.
+ */
 export interface Way {
   readonly device: number;
   readonly mtu: number;
+  readonly hop: Ipv4 | null;
   readonly source: Ipv4 | null;
 }
 
-const NO_WAY: Way = { device: 0, mtu: 0, source: null };
+const NO_WAY: Way = { device: 0, mtu: 0, hop: null, source: null };
 
 /** An address as the maps' values hold it, as a number, or one of layout's VALUE_. */
 type Owner = { readonly peer: Ipv4 } | typeof VALUE_ANY_PEER | typeof VALUE_SLOW;
@@ -243,11 +255,10 @@ export class FastTables {
     this.#ways.set(peer.address, way);
     const limits = [this.#pathMtus.get(peer.address) ?? 0, way.mtu].filter((mtu) => mtu > 0);
     const mtu = peer.transport === 'ipip' ? Math.min(peer.mtu, ...limits) : 0;
-    const text = `${mtu} ${way.device} ${way.source}`;
+    const text = `${mtu} ${way.device} ${way.source} ${way.hop}`;
     if (!this.#laid.peers.has(peer.address)) this.#maps.startCounters(key);
     if (this.#laid.peers.get(peer.address) === text) return;
-    const source = addressBytes(way.source ?? 0);
-    this.#maps.set('peers', key, Uint8Array.from([...numberBytes(mtu, way.device), ...source]));
+    this.#maps.set('peers', key, peerValue(mtu, way.device, way.source, way.hop));
     this.#laid.peers.set(peer.address, text);
   }
 

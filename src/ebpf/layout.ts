@@ -2,6 +2,7 @@
  * What the programs and we agree on: the maps, the bytes of their keys and values, the counters. Addresses lie in
  * network byte order, as in packets; all other numbers are the machine's (little-endian).
  */
+import type { Ipv4 } from '../ip/ipv4.ts';
 import { writeU32 } from '../wire/bytes.ts';
 
 /** Kinds of maps of <linux/bpf.h>. */
@@ -57,11 +58,20 @@ const SETTINGS_BYTES = 24;
 /** For what goes on whether or not there is an agent. */
 export const FOREVER_NS = 0xffff_ffff_ffff_ffffn;
 
-/** Offsets in a value of `peers`: the MTU, 0 where nothing may be sent by the fast path, the underlay device, 0 for none, and the outer source. */
+/**
+ * Offsets in a value of `peers`: the MTU, 0 where nothing may be sent by the fast path, the underlay device, 0 for none, and
+ * the outer source; behind them the next hop as redirect_neigh takes it (struct bpf_redir_neigh): its family, 0 where the
+ * kernel is to look it up, and 16 bytes for its address, of which an IPv4 one has four.
+ */
 export const PEER_VALUE_MTU = 0;
 export const PEER_VALUE_DEVICE = 4;
 export const PEER_VALUE_SOURCE = 8;
-const PEER_VALUE_BYTES = 12;
+export const PEER_VALUE_NEXT_HOP = 12;
+export const NEXT_HOP_BYTES = 20;
+/** Of those the last twelve are 0. */
+export const PEER_VALUE_ZEROS = PEER_VALUE_NEXT_HOP + 8;
+const PEER_VALUE_BYTES = PEER_VALUE_NEXT_HOP + NEXT_HOP_BYTES;
+const AF_INET = 2;
 
 export const MAPS = {
   /** Inner destination -> peer, or VALUE_SLOW. */
@@ -126,6 +136,21 @@ export function reasonsOf(direction: 'outbound' | 'inbound'): readonly string[] 
 export function addressBytes(address: number): Uint8Array {
   const bytes = new Uint8Array(4);
   writeU32(bytes, 0, address);
+  return bytes;
+}
+
+export function peerValue(
+  mtu: number,
+  device: number,
+  source: Ipv4 | null,
+  nextHop: Ipv4 | null,
+): Uint8Array {
+  const bytes = new Uint8Array(PEER_VALUE_BYTES);
+  bytes.set(numberBytes(mtu, device));
+  bytes.set(addressBytes(source ?? 0), PEER_VALUE_SOURCE);
+  if (nextHop === null) return bytes;
+  bytes.set(numberBytes(AF_INET), PEER_VALUE_NEXT_HOP);
+  bytes.set(addressBytes(nextHop), PEER_VALUE_NEXT_HOP + 4);
   return bytes;
 }
 

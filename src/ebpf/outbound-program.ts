@@ -4,8 +4,9 @@
  *
  * The order matters: everything is decided before the packet is changed, since what was changed could not go on to
  * the slow path. The peer's entry says by which device the kernel's route leads there: 0 where none does, and then the
- * slow path answers the sender. The route itself and the neighbour are looked up by the kernel (redirect_neigh).
- * (fib_lookup would do without that number, but only programs under the GPL may call it.)
+ * slow path answers the sender. It says the next hop, too, whose neighbour the kernel looks up (redirect_neigh); where
+ * it does not, the kernel looks for the route. (fib_lookup would do without both, but only programs under the GPL may
+ * call it.)
  */
 import {
   type AssembledProgram,
@@ -26,13 +27,16 @@ import {
   CELL_IN_BYTES,
   CELL_OUT_BYTES,
   CELL_PACKETS,
+  NEXT_HOP_BYTES,
   OUTBOUND,
   OUTBOUND_REASONS,
   PEER_OUT_BYTES,
   PEER_OUT_PACKETS,
   PEER_VALUE_DEVICE,
   PEER_VALUE_MTU,
+  PEER_VALUE_NEXT_HOP,
   PEER_VALUE_SOURCE,
+  PEER_VALUE_ZEROS,
   SETTING_DEVICE,
   SETTING_OUTBOUND,
 } from './layout.ts';
@@ -64,6 +68,7 @@ import {
   REDIRECT_NEIGHBOUR,
   ROOM_BEHIND_LINK_HEADER,
   readable,
+  SET_TUNNEL_KEY,
   SKB_LENGTH,
   SKB_PROTOCOL,
   STORE_BYTES,
@@ -73,6 +78,8 @@ import {
 
 export const OUTER_TTL = 64;
 const PROTOCOL_IPIP = 4;
+/** Id and remote address: the least of struct bpf_tunnel_key that the kernel takes. */
+const SHORTEST_TUNNEL_KEY = 8;
 const LONGEST_PACKET = 0xffff;
 
 /** The stack below the key: the outer header, and where the peer's counters are. */
@@ -120,8 +127,8 @@ function readInner(a: Assembler, at: number): void {
 }
 
 /**
- * The peer's address is the outer destination. R8 = the way there, its device above its MTU; R9 = the outer source. The
- * kernel has a way, and it does not lead back into the tunnel.
+ * The peer's address is the outer destination. R8 = its entry, the way there; R9 = the outer source. The kernel has a way,
+ * and it does not lead back into the tunnel.
  */
 function findPeer(a: Assembler): void {
   a.store('u32', R10, OUTER + IP_DESTINATION, R1);
@@ -129,13 +136,12 @@ function findPeer(a: Assembler): void {
   a.jumpIf(R0, '==', 0, 'peer');
   a.load('u32', R1, R0, PEER_VALUE_MTU);
   a.jumpIf(R1, '==', 0, 'peer');
-  a.load('u32', R8, R0, PEER_VALUE_DEVICE);
-  a.jumpIf(R8, '==', 0, 'underlay');
+  a.load('u32', R1, R0, PEER_VALUE_DEVICE);
+  a.jumpIf(R1, '==', 0, 'underlay');
   a.load('u32', R3, R9, SETTING_DEVICE);
-  a.jumpIf(R8, '==', R3, 'underlay');
-  a.let(R8, '<<=', 32);
-  a.let(R8, '|=', R1);
-  a.load('u32', R9, R0, PEER_VALUE_SOURCE);
+  a.jumpIf(R1, '==', R3, 'underlay');
+  a.let(R8, '=', R0);
+  a.load('u32', R9, R8, PEER_VALUE_SOURCE);
   lookUp(a, 'peer_counters', R10, OUTER + IP_DESTINATION);
   a.jumpIf(R0, '==', 0, 'peer');
   a.store('u64', R10, PEER_COUNTERS, R0);
@@ -152,16 +158,14 @@ function drawId(a: Assembler, at: number): void {
   a.label('id is known');
 }
 
-/** A full segment fits the path. R8 = the underlay device. */
+/** A full segment fits the path. */
 function checkSize(a: Assembler, linkHeaderBytes: number): void {
   a.let(R3, '+=', IP_BYTES);
-  a.let(R1, '=', R8);
-  lowerHalf(a, R1);
+  a.load('u32', R1, R8, PEER_VALUE_MTU);
   a.jumpIf(R3, '>', R1, 'too_big');
   // The total length has 16 bits.
   a.load('u32', R1, R6, SKB_LENGTH);
   a.jumpIf(R1, '>', LONGEST_PACKET - IP_BYTES + linkHeaderBytes, 'too_big');
-  a.let(R8, '>>=', 32);
 }
 
 /**
@@ -244,9 +248,29 @@ function count(a: Assembler, linkHeaderBytes: number): void {
   countSuperpacket(a);
 }
 
-/** The kernel resolves the next hop and sends. */
+/**
+ * The kernel resolves the neighbour and sends. The packet still has its route into the tunnel device, and one that has to
+ * wait for the neighbour's MAC is sent by its route, without a link header: so a tunnel's key, of zeros, takes the
+ * place of the route. Nobody reads it, and it leads nowhere.
+ */
 function send(a: Assembler): void {
-  a.let(R1, '=', R8);
+  a.load('u32', R1, R8, PEER_VALUE_NEXT_HOP);
+  a.jumpIf(R1, '==', 0, 'any next hop');
+  a.let(R1, '=', R6);
+  a.let(R2, '=', R8);
+  a.let(R2, '+=', PEER_VALUE_ZEROS);
+  a.let(R3, '=', SHORTEST_TUNNEL_KEY);
+  a.let(R4, '=', 0);
+  a.call(...SET_TUNNEL_KEY);
+  a.load('u32', R1, R8, PEER_VALUE_DEVICE);
+  a.let(R2, '=', R8);
+  a.let(R2, '+=', PEER_VALUE_NEXT_HOP);
+  a.let(R3, '=', NEXT_HOP_BYTES);
+  a.let(R4, '=', 0);
+  a.call(...REDIRECT_NEIGHBOUR);
+  a.exit();
+  a.label('any next hop');
+  a.load('u32', R1, R8, PEER_VALUE_DEVICE);
   for (const unused of [R2, R3, R4]) a.let(unused, '=', 0);
   a.call(...REDIRECT_NEIGHBOUR);
   a.exit();

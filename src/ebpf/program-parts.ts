@@ -22,6 +22,7 @@ export const MAP_LOOKUP = [1, 'bpf_map_lookup_elem'] as const;
 export const RANDOM = [7, 'bpf_get_prandom_u32'] as const;
 export const STORE_BYTES = [9, 'bpf_skb_store_bytes'] as const;
 export const L3_CHECKSUM_REPLACE = [10, 'bpf_l3_csum_replace'] as const;
+export const SET_TUNNEL_KEY = [21, 'bpf_skb_set_tunnel_key'] as const;
 export const REDIRECT = [23, 'bpf_redirect'] as const;
 export const LOAD_BYTES = [26, 'bpf_skb_load_bytes'] as const;
 export const PULL_DATA = [39, 'bpf_skb_pull_data'] as const;

@@ -7,12 +7,13 @@ import { MessageBuffer } from './message-buffer.ts';
 import { AF_NETLINK, NETLINK_ROUTE } from './route-socket.ts';
 import { openSocket, SOCK_RAW } from './socket-options.ts';
 
-const NO_WAY = { device: 0, mtu: 0, gateway: null, source: null };
+const NO_WAY = { device: 0, mtu: 0, hop: null, source: null };
 
 export interface RouteLookup {
   /**
-   * `device`: its number, 0 where there is no route to another host. `mtu`: 0 where the route sets none. `gateway`:
-   * null where the destination is on the link. `source`: what the kernel would give a packet that has none.
+   * `device`: its number, 0 where there is no route to another host. `mtu`: 0 where the route sets none. `hop`: whose
+   * neighbour entry has the MAC, the gateway or, on the link, the destination; null where that is no IPv4 address.
+   * `source`: what the kernel would give a packet that has none.
    */
   wayTo(
     destination: Ipv4,
@@ -20,7 +21,7 @@ export interface RouteLookup {
   ): {
     readonly device: number;
     readonly mtu: number;
-    readonly gateway: Ipv4 | null;
+    readonly hop: Ipv4 | null;
     readonly source: Ipv4 | null;
   };
   close(): void;
@@ -43,7 +44,7 @@ export function openRouteLookup(): RouteLookup {
           return {
             device: message.nextHops[0]?.interfaceIndex ?? 0,
             mtu: message.mtu,
-            gateway: message.nextHops[0]?.gateway ?? null,
+            hop: message.foreignGateway ? null : (message.nextHops[0]?.gateway ?? destination),
             source: source ?? message.preferredSource,
           };
       return NO_WAY;

@@ -62,6 +62,8 @@ const RTA_PRIORITY = 6;
 const RTA_PREFSRC = 7;
 const RTA_METRICS = 8;
 const RTA_MULTIPATH = 9;
+/** A gateway of another family: IPv4 routed over IPv6 next hops (RFC 5549). */
+const RTA_VIA = 18;
 const RTA_TABLE = 15;
 const RTAX_MTU = 2;
 const RTM_F_CLONED = 0x200;
@@ -148,6 +150,8 @@ export interface RouteMessage {
   readonly position?: 'replaced' | 'appended';
   /** No route of a table, but the kernel's memory of one destination (its path MTU, a redirect), or an answer to who asked for a way. */
   readonly cached?: true;
+  /** Its gateway is no IPv4 address. */
+  readonly foreignGateway?: true;
 }
 
 export interface NeighbourMessage {
@@ -323,6 +327,7 @@ function decodeRoute(body: Range, change: Change, messageFlags: number): RouteMe
   let preferredSource: Ipv4 | null = null;
   let [table, priority, mtu, interfaceIndex] = [0, 0, 0, 0];
   let multipath: Range | undefined;
+  let foreignGateway: true | undefined;
   for (let at = start + RTMSG_BYTES; at + ATTRIBUTE_HEADER_BYTES <= end; ) {
     const size = view.getUint16(at, true);
     if (size < ATTRIBUTE_HEADER_BYTES || at + size > end) break;
@@ -337,6 +342,7 @@ function decodeRoute(body: Range, change: Change, messageFlags: number): RouteMe
     else if (type === RTA_PREFSRC) preferredSource = whole ? (readU32(bytes, value) as Ipv4) : null;
     else if (type === RTA_METRICS)
       mtu = integer(attributesOf({ view, bytes, start: value, end: at + size }, value).get(RTAX_MTU));
+    else if (type === RTA_VIA) foreignGateway = true;
     else if (type === RTA_MULTIPATH) multipath = { view, bytes, start: value, end: at + size };
     at += aligned(size);
   }
@@ -358,6 +364,7 @@ function decodeRoute(body: Range, change: Change, messageFlags: number): RouteMe
     nextHops: multipath ? decodeMultipath(multipath) : onlyHop(gateway, interfaceIndex, flags),
     ...(position === undefined ? {} : { position }),
     ...(flags & RTM_F_CLONED ? { cached: true } : {}),
+    ...(foreignGateway ? { foreignGateway } : {}),
   };
 }
 

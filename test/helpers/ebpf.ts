@@ -36,6 +36,7 @@ export function loadPrograms(config: ForwardingConfig) {
   const tables = new FastTables(maps, () => ({
     device: UNDERLAY_DEVICE,
     mtu: 0,
+    hop: null,
     source: config.outerSource,
   }));
   tables.replace(config);

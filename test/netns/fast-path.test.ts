@@ -280,6 +280,56 @@ test('the underlay goes down and comes back, and the router behind it changes', 
   expect(a.fastPath()).toEqual(RUNS);
 });
 
+test('a packet that waits for the MAC of the next hop is sent with it', async () => {
+  await quicken('a');
+  const capture = openCapture({ netnsPath: namedNetworkNamespace(nodes.router), interface: 'to-a' });
+  for (let i = 0; i < 10; i++) {
+    ip('-n', nodes.a, 'neigh', 'flush', 'dev', 'eth0');
+    expect(ping('-c', '3')).toContain('3 received');
+  }
+  const sent = capture.read().filter(({ bytes }) => ipv4In(bytes)?.[9] === 4);
+  capture.close();
+  expect(carried('a', 'outbound')).toBe(30);
+  // Of Ethernet, both ways: those that waited as well.
+  expect(sent.length).toBe(60);
+});
+
+test('the next hop moves, and where only the kernel knows it, the kernel finds it', async () => {
+  const isCarried = (what: string) => {
+    const before = carried('a', 'outbound');
+    expect([what, ping('-c', '3')]).toEqual([what, expect.stringContaining('3 received')]);
+    return carried('a', 'outbound') - before === 3;
+  };
+  const asked = () => ip('-n', nodes.a, 'neigh', 'show', 'dev', 'eth0');
+  const change = (...words: string[]) => ip('-n', nodes.a, 'route', 'replace', '10.0.2.0/24', ...words);
+  await quicken('a');
+  ip('-n', nodes.router, 'address', 'add', '10.0.1.254/24', 'dev', 'to-a');
+  change('via', '10.0.1.254');
+  try {
+    await until(() => isCarried('another router') && asked().includes('10.0.1.254'));
+    expect(asked()).toContain('10.0.1.254');
+    // RFC 5549: a gateway of the other family.
+    for (const [node, device, host] of [
+      [nodes.a, 'eth0', 'fe80::a'],
+      [nodes.router, 'to-a', 'fe80::b'],
+    ] as const) {
+      nodes.run(node, 'sysctl', '-qw', `net.ipv6.conf.${device}.disable_ipv6=0`);
+      ip('-n', node, 'address', 'add', `${host}/64`, 'dev', device, 'nodad');
+    }
+    change('via', 'inet6', 'fe80::b', 'dev', 'eth0');
+    await until(() => isCarried('by IPv6') && ip('-6', '-n', nodes.a, 'neigh').includes('fe80::b'));
+    expect(ip('-6', '-n', nodes.a, 'neigh')).toContain('fe80::b');
+  } finally {
+    ip('-n', nodes.a, 'route', 'del', '10.0.2.0/24');
+    ip('-n', nodes.router, 'address', 'del', '10.0.1.254/24', 'dev', 'to-a');
+    for (const [node, device] of [
+      [nodes.a, 'eth0'],
+      [nodes.router, 'to-a'],
+    ] as const)
+      nodes.run(node, 'sysctl', '-qw', `net.ipv6.conf.${device}.disable_ipv6=1`);
+  }
+});
+
 test.each([
   ['route', ['route', 'add', `${NODE_B}/32`, 'dev', 'l3']],
   ['rule', ['rule', 'add', 'to', `${NODE_B}/32`, 'lookup', '77']],

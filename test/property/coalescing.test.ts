@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { CHECKSUM_UNVERIFIED, Coalescer } from '../../src/dataplane/coalescing.ts';
+import { writeLoneHeader } from '../../src/dataplane/lone-packet.ts';
 import { PieceBatch } from '../../src/dataplane/ports.ts';
 import { PlainMemory } from '../../src/io/memory-links.ts';
 import { writeU16 } from '../../src/wire/bytes.ts';
@@ -99,6 +100,26 @@ test('no packet is lost, doubled, changed, or moved within its flow', () => {
 function vnetFor(packet: Uint8Array): Uint8Array {
   return coalesce([packet]).writes[0]!;
 }
+
+test('a packet that goes by itself has the header that the coalescer would give it', () => {
+  fc.assert(
+    fc.property(trains, fc.constantFrom('as it is', 'partial', 'wrong'), (packets, state) => {
+      for (const given of packets.filter(({ length }) => length <= OPTIONS.overlayMtu)) {
+        const isWhole = (given[6]! & 0x3f) === 0 && given[7] === 0 && given.length >= 40;
+        const isTransport = given[9] === 6 || given[9] === 17;
+        const packet =
+          state === 'as it is' || !isWhole || !isTransport || given[0] !== 0x45
+            ? given
+            : withChecksum(given, state);
+        const bytes = new Uint8Array(10 + packet.length).fill(0xa5);
+        bytes.set(packet, 10);
+        writeLoneHeader(new DataView(bytes.buffer), bytes, 10, packet.length);
+        expect(bytes).toEqual(vnetFor(packet));
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
 
 test('the counts of packets add up, so that they can be conserved', () => {
   fc.assert(

@@ -41,6 +41,7 @@ class MemoryMaps implements MapWriter {
 
 const PEERS = ['10.0.0.1', '10.0.0.2', '10.0.0.3'].map(ipv4);
 const SELF = ipv4('10.0.0.9');
+const ROUTER = ipv4('10.0.0.1');
 const PREFIXES: Prefix[] = [
   '192.168.0.0/16',
   '192.168.1.0/24',
@@ -117,7 +118,7 @@ function configAfter(operations: readonly ForwardingOperation[]): ForwardingConf
 
 const laid = (write: (tables: FastTables) => void) => {
   const maps = new MemoryMaps();
-  write(new FastTables(maps, () => ({ device: 7, mtu: 0, source: SELF })));
+  write(new FastTables(maps, (peer) => ({ device: 7, mtu: 0, hop: peer, source: SELF })));
   return maps;
 };
 
@@ -152,7 +153,7 @@ test('laid again over what others wrote, emptied or left: the same maps', () => 
       (before, after, isEmptied) => {
         const config = configAfter(after);
         const maps = laid((tables) => tables.replace(configAfter(before)));
-        const tables = new FastTables(maps, () => ({ device: 7, mtu: 0, source: SELF }));
+        const tables = new FastTables(maps, (peer) => ({ device: 7, mtu: 0, hop: peer, source: SELF }));
         tables.replace(config);
         if (isEmptied) {
           maps.entries.clear();
@@ -196,26 +197,34 @@ test('what the maps let the programs do, the slow path would do too', () => {
 
 test('a path MTU lowers what a peer is sent, and is forgotten with it', () => {
   const maps = new MemoryMaps();
-  const tables = new FastTables(maps, () => ({ device: 7, mtu: 1450, source: SELF }));
+  const tables = new FastTables(maps, () => ({ device: 7, mtu: 1450, hop: ROUTER, source: SELF }));
   const peer = { address: PEERS[0]!, transport: 'ipip', udpPort: 0, mtu: 1500 as UnderlayMtu } as const;
   const value = () => maps.entries.get(`peers ${hex(addressBytes(peer.address))}`);
+  // AF_INET, 10.0.0.1, and the rest of struct bpf_redir_neigh.
+  const hop = `020000000a000001${'00'.repeat(12)}`;
   tables.apply({ op: 'set-peer', peer });
-  expect(value()).toBe('aa050000070000000a000009');
+  expect(value()).toBe(`aa050000070000000a000009${hop}`);
   tables.setPathMtu(peer.address, 1400);
-  expect(value()).toBe('78050000070000000a000009');
+  expect(value()).toBe(`78050000070000000a000009${hop}`);
   tables.setPathMtu(peer.address, null);
-  expect(value()).toBe('aa050000070000000a000009');
+  expect(value()).toBe(`aa050000070000000a000009${hop}`);
   tables.setPathMtu(peer.address, 1400);
   tables.apply({ op: 'delete-peer', address: peer.address });
   tables.apply({ op: 'set-peer', peer });
-  expect(value()).toBe('aa050000070000000a000009');
+  expect(value()).toBe(`aa050000070000000a000009${hop}`);
 });
 
 test('without an outer source the kernel chooses one for each peer, and each address of the host is ours', () => {
   const maps = new MemoryMaps();
   let chosen: Ipv4 | null = ipv4('10.0.0.7');
-  const tables = new FastTables(maps, (_, source) => ({ device: 7, mtu: 0, source: source ?? chosen }));
+  const tables = new FastTables(maps, (_, source) => ({
+    device: 7,
+    mtu: 0,
+    hop: null,
+    source: source ?? chosen,
+  }));
   const [address] = PEERS as [Ipv4];
+  const noHop = '00'.repeat(20);
   const value = () => maps.entries.get(`peers ${hex(addressBytes(address))}`);
   const locals = () => maps.sorted().flatMap(([key]) => (key.startsWith('locals') ? [key.slice(7)] : []));
   tables.apply({ op: 'set-local', outerSource: null, localAddresses: null });
@@ -224,13 +233,13 @@ test('without an outer source the kernel chooses one for each peer, and each add
     op: 'set-peer',
     peer: { address, transport: 'ipip', udpPort: 0, mtu: 1500 as UnderlayMtu },
   });
-  expect([value(), locals()]).toEqual(['dc050000070000000a000007', ['0a000007', '0a000107']]);
+  expect([value(), locals()]).toEqual([`dc050000070000000a000007${noHop}`, ['0a000007', '0a000107']]);
   expect([...tables.sources()]).toEqual([ipv4('10.0.0.7')]);
   // The address goes away, and with it the source.
   chosen = null;
   tables.followRoutes();
   tables.setHostAddresses([ipv4('10.0.1.7')]);
-  expect([value(), locals()]).toEqual(['dc0500000000000000000000', ['0a000107']]);
+  expect([value(), locals()]).toEqual([`dc0500000000000000000000${noHop}`, ['0a000107']]);
   tables.apply({ op: 'set-local', outerSource: SELF, localAddresses: [SELF] });
-  expect([value(), locals()]).toEqual(['dc050000070000000a000009', ['0a000009']]);
+  expect([value(), locals()]).toEqual([`dc050000070000000a000009${noHop}`, ['0a000009']]);
 });

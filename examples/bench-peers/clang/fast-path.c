@@ -19,6 +19,7 @@ static void *(*map_lookup)(void *, const void *) = (void *)1;
 static u32 (*random_u32)(void) = (void *)7;
 static long (*store_bytes)(struct __sk_buff *, u32, const void *, u32, u64) = (void *)9;
 static long (*l3_csum_replace)(struct __sk_buff *, u32, u64, u64, u64) = (void *)10;
+static long (*set_tunnel_key)(struct __sk_buff *, const void *, u32, u64) = (void *)21;
 static long (*redirect)(u32, u64) = (void *)23;
 static long (*load_bytes)(const void *, u32, void *, u32) = (void *)26;
 static long (*pull_data)(struct __sk_buff *, u32) = (void *)39;
@@ -44,8 +45,9 @@ struct setting {
   u32 device, unused;
   u64 outbound, inbound;
 };
+/* family and hop are struct bpf_redir_neigh; 0: the kernel looks for the route. */
 struct peer {
-  u32 mtu, device, source;
+  u32 mtu, device, source, family, hop[4];
 };
 struct segments {
   u64 bytes, count, wire_bytes, is_super;
@@ -131,7 +133,7 @@ SECTION("outbound") int encapsulate(struct __sk_buff *skb) {
   outer.destination = *route;
   struct peer *peer = map_lookup(&peers, &outer.destination);
   if (!peer || !peer->mtu) return slow(total, OUT_PEER);
-  u32 mtu = peer->mtu, device = peer->device, source = peer->source;
+  u32 mtu = peer->mtu, device = peer->device;
   if (!device || device == setting->device) return slow(total, OUT_UNDERLAY);
   u64 *counters = map_lookup(&peer_counters, &outer.destination);
   if (!counters) return slow(total, OUT_PEER);
@@ -145,7 +147,7 @@ SECTION("outbound") int encapsulate(struct __sk_buff *skb) {
   outer.length = __builtin_bswap16(length + 20);
   outer.fragment = inner->fragment & 0x40;
   outer.id = outer.fragment ? 0 : random_u32();
-  outer.source = source;
+  outer.source = peer->source;
   outer.ttl = 64;
   outer.protocol = 4;
   outer.checksum = 0;
@@ -162,7 +164,10 @@ SECTION("outbound") int encapsulate(struct __sk_buff *skb) {
   total[SUPERPACKETS] += s.is_super;
   counters[0] += s.count;
   counters[1] += s.wire_bytes;
-  return redirect_neigh(device, 0, 0, 0);
+  if (!peer->family) return redirect_neigh(device, 0, 0, 0);
+  /* In the place of the route into the tunnel device: see src/ebpf/outbound-program.ts. */
+  set_tunnel_key(skb, &peer->hop[1], 8, 0);
+  return redirect_neigh(device, &peer->family, 20, 0);
 }
 
 SECTION("inbound") int decapsulate(struct __sk_buff *skb) {

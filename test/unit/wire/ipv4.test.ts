@@ -18,6 +18,7 @@ import {
   ipv4TotalLength,
   ipv4Ttl,
   isMulticast,
+  isPlainIpv4,
   isUnicast,
   setIpv4Tos,
   setIpv4TotalLength,
@@ -72,6 +73,22 @@ test.each([
   const view = packet();
   spoil(view);
   expect(checkIpv4(view, 0, length)).toBe(verdict);
+});
+
+test('the quick answer is yes for just the good ones without options', () => {
+  const at = 3;
+  const changes = fc.array(fc.tuple(fc.nat(19), fc.nat(255)), { maxLength: 2 });
+  fc.assert(
+    fc.property(changes, fc.boolean(), fc.integer({ min: 0, max: 90 }), (changed, mended, length) => {
+      const view = new Uint8Array(at + 90);
+      view.set(packet(), at);
+      for (const [byte, value] of changed) view[at + byte] = value;
+      if (mended) writeIpv4Checksum(view, at);
+      const isGood = checkIpv4(view, at, length) === IPV4_OK && view[at] === 0x45;
+      expect(isPlainIpv4(new DataView(view.buffer), at, length)).toBe(isGood);
+    }),
+    { numRuns: 1000 },
+  );
 });
 
 test('an outer header written in words is the one written field by field', () => {
