@@ -61,7 +61,8 @@ export function steadyInbound(
   const table = new SourceTable(clock);
   table.replace(config);
   const counters = new Counters('inbound', createCounterMemory());
-  const segmentBytes = trains.map((train) => train[0]!.length);
+  // A slot that holds one datagram has no segment size (ports.ts).
+  const segmentBytes = trains.map((train) => (train.length > 1 ? train[0]!.length : 0));
   const way = { sender: PEER, destination: SELF, segmentBytes };
   const udp = transport === 'udp';
   const packets = udp ? trains.map((train) => joined(...train)) : trains.flat().map(wrapped);

@@ -182,6 +182,9 @@ class DatagramSlots implements PacketSource {
       batch.setOuter(slot, way.sender, way.destination, way.tos, bytes.length);
       inSlot = 1;
     }
+    for (let i = 0; i < batch.count; i++)
+      if (batch.segmentBytes(i) === batch.length(i))
+        batch.setOuter(i, batch.sender(i), batch.destination(i), batch.tos(i), 0);
   }
 
   receive(): number {
