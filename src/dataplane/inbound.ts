@@ -35,18 +35,16 @@ import { readI32 } from '../wire/bytes.ts';
 import { isPartial, pseudoHeaderSum } from '../wire/checksum.ts';
 import {
   checkIpv4,
-  IPV4_FRAGMENT_OFFSET_MASK,
-  IPV4_MF,
   IPV4_MIN_HEADER_BYTES,
   IPV4_NOT_VERSION_4,
   IPV4_OFF_DESTINATION,
-  IPV4_OFF_ID,
+  IPV4_OFF_PROTOCOL,
   IPV4_OFF_SOURCE,
-  IPV4_OFF_TTL,
   IPV4_OK,
   ipv4HeaderBytes,
   ipv4IsFragment,
   ipv4Protocol,
+  isFragmentIn,
   isPlainIpv4,
   PROTOCOL_IPIP,
   PROTOCOL_UDP,
@@ -284,8 +282,8 @@ export class Inbound {
     if (
       start >>> 24 !== VERSION_4_WITHOUT_OPTIONS ||
       outerBytes > length ||
-      isFragment(words.getInt32(outer + IPV4_OFF_ID)) ||
-      protocolOf(words.getInt32(outer + IPV4_OFF_TTL)) !== PROTOCOL_IPIP ||
+      isFragmentIn(words, outer) ||
+      words.getUint8(outer + IPV4_OFF_PROTOCOL) !== PROTOCOL_IPIP ||
       !this.#cameAlike(
         words.getInt32(outer + IPV4_OFF_SOURCE),
         words.getInt32(outer + IPV4_OFF_DESTINATION),
@@ -333,9 +331,8 @@ export class Inbound {
     if (!isPlainIpv4(words, outer, length) && checkIpv4(this.#bytes, outer, length) !== IPV4_OK)
       return INBOUND_OUTER_MALFORMED;
     const start = words.getInt32(outer);
-    const ids = words.getInt32(outer + IPV4_OFF_ID);
-    const ttls = words.getInt32(outer + IPV4_OFF_TTL);
-    if (protocolOf(ttls) !== PROTOCOL_IPIP || isFragment(ids)) return INBOUND_OUTER_MALFORMED;
+    if (words.getUint8(outer + IPV4_OFF_PROTOCOL) !== PROTOCOL_IPIP || isFragmentIn(words, outer))
+      return INBOUND_OUTER_MALFORMED;
     this.#setOuter(
       words.getInt32(outer + IPV4_OFF_SOURCE),
       words.getInt32(outer + IPV4_OFF_DESTINATION),
@@ -382,7 +379,7 @@ export class Inbound {
     if (refused !== FORWARDED) return refused;
     // Loop guard: a tunnel in the tunnel that ends here would come out of our own device again.
     if (
-      protocolOf(words.getInt32(inner + IPV4_OFF_TTL)) === PROTOCOL_IPIP &&
+      words.getUint8(inner + IPV4_OFF_PROTOCOL) === PROTOCOL_IPIP &&
       this.#table.local.has(words.getInt32(inner + IPV4_OFF_DESTINATION))
     )
       return INBOUND_LOOP_NESTED;
@@ -497,14 +494,4 @@ export class Inbound {
 function deviceRefusal(failure: number): number {
   if (failure === SEND_AGAIN) return INBOUND_DEVICE_FULL;
   return failure === SEND_DOWN ? INBOUND_DEVICE_DOWN : INBOUND_DEVICE_REFUSED;
-}
-
-/** Of the third word of an IPv4 header. */
-function protocolOf(ttls: number): number {
-  return (ttls >>> 16) & 0xff;
-}
-
-/** Of its second word. */
-function isFragment(ids: number): boolean {
-  return (ids & (IPV4_MF | IPV4_FRAGMENT_OFFSET_MASK)) !== 0;
 }

@@ -4,13 +4,11 @@
  */
 import { pseudoHeaderSum } from '../wire/checksum.ts';
 import {
-  IPV4_FRAGMENT_OFFSET_MASK,
-  IPV4_MF,
   IPV4_OFF_DESTINATION,
-  IPV4_OFF_ID,
+  IPV4_OFF_PROTOCOL,
   IPV4_OFF_SOURCE,
-  IPV4_OFF_TTL,
   ipv4HeaderBytes,
+  isFragmentIn,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
 } from '../wire/ipv4.ts';
@@ -29,7 +27,7 @@ import {
  */
 export function writeLoneHeader(words: DataView, view: Uint8Array, offset: number, length: number): void {
   const vnet = offset - VIRTIO_NET_HEADER_BYTES;
-  const protocol = (words.getInt32(offset + IPV4_OFF_TTL) >>> 16) & 0xff;
+  const protocol = words.getUint8(offset + IPV4_OFF_PROTOCOL);
   if (
     (protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP) &&
     writePartialHeader(words, view, offset, length, protocol)
@@ -48,7 +46,7 @@ function writePartialHeader(
   length: number,
   protocol: number,
 ): boolean {
-  if ((words.getInt32(offset + IPV4_OFF_ID) & (IPV4_MF | IPV4_FRAGMENT_OFFSET_MASK)) !== 0) return false;
+  if (isFragmentIn(words, offset)) return false;
   const ipBytes = ipv4HeaderBytes(view, offset);
   const transport = offset + ipBytes;
   const transportBytes = length - ipBytes;

@@ -77,6 +77,11 @@ export function isPlainIpv4(words: DataView, offset: number, length: number): bo
   return totalLength >= IPV4_MIN_HEADER_BYTES && plainHeaderSum(words, offset, start) === 0xffff;
 }
 
+/** `ipv4IsFragment` for the packets' way. */
+export function isFragmentIn(words: DataView, offset: number): boolean {
+  return (words.getInt16(offset + IPV4_OFF_FRAGMENT) & (IPV4_MF | IPV4_FRAGMENT_OFFSET_MASK)) !== 0;
+}
+
 /** The sum of a header of five words, the first of which is `start`. */
 export function plainHeaderSum(words: DataView, offset: number, start: number): number {
   const id = words.getInt32(offset + IPV4_OFF_ID);
