@@ -10,7 +10,8 @@
  *      over the end of the outer header; ECN goes from outer to inner (RFC 6040);
  *   4. packets of one flow become one superpacket by the kernel's own rules (coalescing.ts), so that a stream
  *      costs one write for many packets. A packet that came as the one before it did, and continues that one's run,
- *      is joined to it without 2 and 3: what they ask has the same answer;
+ *      is joined to it without 2 and 3: what they ask has the same answer. What comes alone goes past it
+ *      (lone-packet.ts);
  *   5. `#flush` writes each run to the TUN, and counts what the device took and what it refused.
  *
  * What kernel offloads leave is handled, not assumed away. A peer on veth, or GRO on our NIC, hands us packets
