@@ -41,6 +41,8 @@ import {
   IPV4_OFF_DESTINATION,
   IPV4_OFF_PROTOCOL,
   IPV4_OFF_SOURCE,
+  IPV4_OFF_TOS,
+  IPV4_OFF_TOTAL_LENGTH,
   IPV4_OK,
   ipv4HeaderBytes,
   ipv4IsFragment,
@@ -49,9 +51,7 @@ import {
   isPlainIpv4,
   PROTOCOL_IPIP,
   PROTOCOL_UDP,
-  plainHeaderSum,
   setIpv4Tos,
-  VERSION_4_WITHOUT_OPTIONS,
 } from '../wire/ipv4.ts';
 import { UDP_OFF_CHECKSUM } from '../wire/udp.ts';
 import { VIRTIO_NET_HEADER_BYTES } from '../wire/virtio-net-header.ts';
@@ -230,14 +230,8 @@ export class Inbound {
 
   #sendLone(): void {
     const { batch } = this.#sink;
-    const slot = this.#slot;
-    const bytes = this.#loneBytes;
-    if (this.#sink.send(0) === 1) {
-      this.#counters.add(OUT_PACKETS, 1);
-      this.#counters.add(OUT_BYTES, bytes);
-      this.#counters.addPeer(slot, PEER_PACKETS, 1);
-      this.#counters.addPeer(slot, PEER_BYTES, bytes);
-    } else this.#drop(deviceRefusal(this.#sink.failure));
+    if (this.#sink.send(0) === 1) this.#countSent(this.#slot, 1, this.#loneBytes);
+    else this.#drop(deviceRefusal(this.#sink.failure));
     batch.clear();
   }
 
@@ -278,21 +272,18 @@ export class Inbound {
   #joinsPacket(outer: number, length: number): boolean {
     if (!this.#coalescer.growing || length < 2 * IPV4_MIN_HEADER_BYTES) return false;
     const words = this.#words;
-    const start = words.getInt32(outer);
-    const outerBytes = start & 0xffff;
     if (
-      start >>> 24 !== VERSION_4_WITHOUT_OPTIONS ||
-      outerBytes > length ||
-      isFragmentIn(words, outer) ||
-      words.getUint8(outer + IPV4_OFF_PROTOCOL) !== PROTOCOL_IPIP ||
       !this.#cameAlike(
         words.getInt32(outer + IPV4_OFF_SOURCE),
         words.getInt32(outer + IPV4_OFF_DESTINATION),
-        (start >>> 16) & 0xff,
+        words.getUint8(outer + IPV4_OFF_TOS),
       ) ||
-      plainHeaderSum(words, outer, start) !== 0xffff
+      words.getUint8(outer + IPV4_OFF_PROTOCOL) !== PROTOCOL_IPIP ||
+      isFragmentIn(words, outer) ||
+      !isPlainIpv4(words, outer, length)
     )
       return false;
+    const outerBytes = words.getUint16(outer + IPV4_OFF_TOTAL_LENGTH);
     return this.#coalescer.addNext(outer + IPV4_MIN_HEADER_BYTES, outerBytes - IPV4_MIN_HEADER_BYTES);
   }
 
@@ -451,7 +442,7 @@ export class Inbound {
     let next = 0;
     while (next < batch.packetCount) {
       const sent = this.#sink.send(next);
-      for (let packet = next; packet < next + sent; packet++) this.#countSent(packet);
+      for (let packet = next; packet < next + sent; packet++) this.#countRun(packet);
       next += sent;
       if (next < batch.packetCount) this.#refused(next++, this.#sink.failure);
     }
@@ -460,10 +451,13 @@ export class Inbound {
     this.#runs = 0;
   }
 
-  #countSent(packet: number): void {
-    const slot = this.#coalescer.tagOf(packet);
-    const packets = this.#coalescer.packetsOf(packet);
-    const bytes = this.#coalescer.bytesOf(packet);
+  #countRun(run: number): void {
+    const coalescer = this.#coalescer;
+    this.#countSent(coalescer.tagOf(run), coalescer.packetsOf(run), coalescer.bytesOf(run));
+  }
+
+  /** What came from the peer of `slot`, and the device took. */
+  #countSent(slot: number, packets: number, bytes: number): void {
     this.#counters.add(OUT_PACKETS, packets);
     this.#counters.add(OUT_BYTES, bytes);
     this.#counters.addPeer(slot, PEER_PACKETS, packets);

@@ -15,6 +15,7 @@ import {
 import { checkTcp, TCP_OFF_CHECKSUM, tcpHeaderBytes } from '../wire/tcp.ts';
 import { UDP_HEADER_BYTES, UDP_OFF_CHECKSUM } from '../wire/udp.ts';
 import {
+  clearVirtioNetHeader,
   GSO_NONE,
   VIRTIO_NET_HEADER_BYTES,
   VNET_NEEDS_CHECKSUM,
@@ -26,16 +27,13 @@ import {
  * whether its transport checksum is partial (see coalescing.ts). `words` and `view` are the same memory.
  */
 export function writeLoneHeader(words: DataView, view: Uint8Array, offset: number, length: number): void {
-  const vnet = offset - VIRTIO_NET_HEADER_BYTES;
   const protocol = words.getUint8(offset + IPV4_OFF_PROTOCOL);
   if (
     (protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP) &&
     writePartialHeader(words, view, offset, length, protocol)
   )
     return;
-  words.setInt32(vnet, 0);
-  words.setInt32(vnet + 4, 0);
-  words.setInt16(vnet + 8, 0);
+  clearVirtioNetHeader(view, offset - VIRTIO_NET_HEADER_BYTES);
 }
 
 /** False, and nothing written, where the checksum is not partial. */

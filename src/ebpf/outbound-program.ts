@@ -254,24 +254,22 @@ function count(a: Assembler, linkHeaderBytes: number): void {
  * place of the route. Nobody reads it, and it leads nowhere.
  */
 function send(a: Assembler): void {
-  a.load('u32', R1, R8, PEER_VALUE_NEXT_HOP);
-  a.jumpIf(R1, '==', 0, 'any next hop');
+  a.let(R2, '=', 0);
+  a.load('u32', R3, R8, PEER_VALUE_NEXT_HOP);
+  a.jumpIf(R3, '==', 0, 'send');
   a.let(R1, '=', R6);
   a.let(R2, '=', R8);
   a.let(R2, '+=', PEER_VALUE_ZEROS);
   a.let(R3, '=', SHORTEST_TUNNEL_KEY);
   a.let(R4, '=', 0);
   a.call(...SET_TUNNEL_KEY);
-  a.load('u32', R1, R8, PEER_VALUE_DEVICE);
   a.let(R2, '=', R8);
   a.let(R2, '+=', PEER_VALUE_NEXT_HOP);
   a.let(R3, '=', NEXT_HOP_BYTES);
-  a.let(R4, '=', 0);
-  a.call(...REDIRECT_NEIGHBOUR);
-  a.exit();
-  a.label('any next hop');
+  // Or none, of no bytes: the kernel looks for the route.
+  a.label('send');
   a.load('u32', R1, R8, PEER_VALUE_DEVICE);
-  for (const unused of [R2, R3, R4]) a.let(unused, '=', 0);
+  a.let(R4, '=', 0);
   a.call(...REDIRECT_NEIGHBOUR);
   a.exit();
 }

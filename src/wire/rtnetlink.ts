@@ -62,9 +62,9 @@ const RTA_PRIORITY = 6;
 const RTA_PREFSRC = 7;
 const RTA_METRICS = 8;
 const RTA_MULTIPATH = 9;
+const RTA_TABLE = 15;
 /** A gateway of another family: IPv4 routed over IPv6 next hops (RFC 5549). */
 const RTA_VIA = 18;
-const RTA_TABLE = 15;
 const RTAX_MTU = 2;
 const RTM_F_CLONED = 0x200;
 const NDA_DST = 1;

@@ -2,7 +2,6 @@
  * The slow twin of dataplane/coalescing: packets as objects, flows as text, each rule of the kernel's GRO a line.
  * What it returns are the bytes of each write to the TUN, with the virtio-net header in front.
  */
-
 import { readU16 } from '../../src/wire/bytes.ts';
 import { pseudoHeaderSum } from '../../src/wire/checksum.ts';
 import { decodeFrame, type Ipv4Layer, type TcpLayer, type UdpLayer } from '../../src/wire/decode.ts';
