@@ -12,6 +12,7 @@
 import { enlarged } from '../base/enlarged.ts';
 import type { Ipv4 } from '../ip/ipv4.ts';
 import { ETHERNET_HEADER_BYTES } from '../wire/ethernet.ts';
+import { VIRTIO_NET_HEADER_BYTES } from '../wire/virtio-net-header.ts';
 
 const KERNELS_TURN_MS = 1000;
 
@@ -22,7 +23,16 @@ export interface FrameWay {
   readonly header: Uint8Array;
 }
 
-/** A record of a slot, in words: the interface, and the Ethernet header as it goes out, its last half word by itself. */
+/** What a frame has before the outer header: a virtio-net header for the packet socket, and the Ethernet header. */
+export const FRAME_HEADER_BYTES = VIRTIO_NET_HEADER_BYTES + ETHERNET_HEADER_BYTES;
+/**
+ * The kernel puts as much of a frame into one piece of memory as the virtio-net header's length says; of a frame larger
+ * than a page it would be 14 bytes otherwise, and two or three pieces more for the rest (docs/performance.md). Up to here
+ * that piece, with the kernel's own part of it, is 32 KB, which the page allocator keeps at hand; larger ones are hard to find.
+ */
+const ONE_PIECE_BYTES = 32_000;
+
+/** A record of a slot, in words: the interface; the virtio-net header's last half word, always 0, and the Ethernet header. */
 const WAY_INTERFACE = 0;
 const WAY_HEADER = 1;
 const WAY_WORDS = 5;
@@ -42,8 +52,9 @@ export class FrameTable {
     const at = slot * WAY_WORDS;
     const header = new DataView(way.header.buffer, way.header.byteOffset, ETHERNET_HEADER_BYTES);
     this.#records[at + WAY_INTERFACE] = way.interfaceIndex;
-    for (let word = 0; word < 3; word++) this.#records[at + WAY_HEADER + word] = header.getInt32(word * 4);
-    this.#records[at + WAY_HEADER + 3] = header.getInt16(12);
+    this.#records[at + WAY_HEADER] = header.getUint16(0);
+    for (let word = 0; word < 3; word++)
+      this.#records[at + WAY_HEADER + 1 + word] = header.getInt32(2 + word * 4);
     this.used = true;
   }
 
@@ -71,13 +82,16 @@ export class FrameTable {
     return true;
   }
 
-  /** Writes the Ethernet header of the way to `slot` at `at`. */
-  writeHeader(slot: number, words: DataView, at: number): void {
+  /** Writes the FRAME_HEADER_BYTES of a frame to `slot` at `at`; `bytes`: of the frame, from the Ethernet header on. */
+  writeHeader(slot: number, words: DataView, at: number, bytes: number): void {
     const from = slot * WAY_WORDS + WAY_HEADER;
-    words.setInt32(at, this.#records[from]!);
-    words.setInt32(at + 4, this.#records[from + 1]!);
-    words.setInt32(at + 8, this.#records[from + 2]!);
-    words.setInt16(at + 12, this.#records[from + 3]!);
+    // No flags, no GSO type, and the length (little-endian) in the upper half of the word.
+    words.setInt32(at, bytes <= ONE_PIECE_BYTES ? bytes << 16 : 0, true);
+    words.setInt32(at + 4, 0);
+    words.setInt32(at + 8, this.#records[from]!);
+    words.setInt32(at + 12, this.#records[from + 1]!);
+    words.setInt32(at + 16, this.#records[from + 2]!);
+    words.setInt32(at + 20, this.#records[from + 3]!);
   }
 
   #reserve(slot: number): void {

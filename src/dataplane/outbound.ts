@@ -77,7 +77,7 @@ import {
   PEER_DROPS,
 } from './counters.ts';
 import { encapsulatedTos } from './ecn.ts';
-import type { FrameTable } from './frame-table.ts';
+import { FRAME_HEADER_BYTES, type FrameTable } from './frame-table.ts';
 import { reportedPathMtu } from './icmp-errors.ts';
 import { InnerReplies } from './inner-replies.ts';
 import { type LaneParts, OUTER_ROOM_BYTES, OuterLane } from './outer-lane.ts';
@@ -428,8 +428,9 @@ export class Outbound {
       this.#writeOuterHeader(header - before, header, bytes, this.#destination);
     }
     if (lane === this.#frameLane) {
-      before += ETHERNET_HEADER_BYTES;
-      this.#frames!.writeHeader(this.#slot, this.#words, header - before);
+      const frameBytes = ETHERNET_HEADER_BYTES + before + bytes;
+      before += FRAME_HEADER_BYTES;
+      this.#frames!.writeHeader(this.#slot, this.#words, header - before, frameBytes);
     }
     batch.addPiece(header - before, before + headerBytes);
     if (payloadBytes > 0) batch.addPiece(payload, payloadBytes);

@@ -6,7 +6,6 @@
  */
 import { NO_PEER } from '../fib/peer-table.ts';
 import { IPV4_HEADER_BYTES, OVERHEAD_BYTES, type Transport } from '../ip/mtu.ts';
-import { ETHERNET_HEADER_BYTES } from '../wire/ethernet.ts';
 import {
   type Counters,
   OUT_BYTES,
@@ -17,6 +16,7 @@ import {
   REPLY_SUPPRESSED,
 } from './counters.ts';
 import { Fragmentation } from './fragmentation.ts';
+import { FRAME_HEADER_BYTES } from './frame-table.ts';
 import {
   type MonotonicMs,
   type PacketMemory,
@@ -30,8 +30,8 @@ import { MAX_SEGMENT_HEADER_BYTES } from './segmentation.ts';
 
 /** How long a full socket buffer may hold up the direction before the packet is dropped. */
 const SINK_WAIT_MS = 50;
-/** Before a packet's inner header: its outer one and, in a frame of our own, the Ethernet header; even, and to spare. */
-export const OUTER_ROOM_BYTES = IPV4_HEADER_BYTES + ETHERNET_HEADER_BYTES + 2;
+/** Before a packet's inner header: its outer one and, in a frame of our own, what that has before it. */
+export const OUTER_ROOM_BYTES = IPV4_HEADER_BYTES + FRAME_HEADER_BYTES;
 /** Those, and a segment's inner headers. */
 const SEGMENT_BLOB_BYTES = OUTER_ROOM_BYTES + MAX_SEGMENT_HEADER_BYTES + 4;
 /** Slot of what is no inner packet's but our own answer to one. */

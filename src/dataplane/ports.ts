@@ -21,7 +21,7 @@ export interface PacketMemory {
 
 /** What the kernel may hand over at once: the largest IPv4 packet, and the virtio-net header before it. */
 export const SLOT_BYTES = 65_536 + 64;
-/** Free bytes before a slot's packet: an outer IPv4 and UDP header, a virtio-net header, and room to align. */
+/** Free bytes before a slot's packet: an outer IPv4 header, what a frame of our own has before it, and room to align. */
 export const HEADROOM_BYTES = 64;
 
 /*

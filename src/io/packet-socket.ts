@@ -5,7 +5,15 @@
  */
 import type { PieceBatch } from '../dataplane/ports.ts';
 import type { Arena } from './arena.ts';
-import { AF_PACKET, openSocket, SOCK_RAW, setBufferSizes } from './socket-options.ts';
+import {
+  AF_PACKET,
+  openSocket,
+  PACKET_VNET_HDR,
+  SOCK_RAW,
+  SOL_PACKET,
+  setBufferSizes,
+  setIntegerOption,
+} from './socket-options.ts';
 import { SocketSink } from './socket-sink.ts';
 
 const SOCKET_BUFFER_BYTES = 8 << 20;
@@ -14,10 +22,11 @@ const ETH_P_IP = 0x0800;
 const SOCKADDR_LL_BYTES = 20;
 const SOCKADDR_LL_OFF_INTERFACE = 4;
 
-/** Of protocol 0: it sends, and the kernel hands it nothing. */
+/** Of protocol 0: it sends, and the kernel hands it nothing. Each frame has a virtio-net header before it. */
 export function openFrameSender(): number {
   const fd = openSocket(AF_PACKET, SOCK_RAW, 0, 'the packet socket that sends protocol 4');
   setBufferSizes(fd, SOCKET_BUFFER_BYTES);
+  setIntegerOption(fd, SOL_PACKET, PACKET_VNET_HDR, 1, 'setting PACKET_VNET_HDR');
   return fd;
 }
 

@@ -19,6 +19,7 @@ const SO_RCVBUFFORCE = 33;
 export const SOL_RAW = 255;
 export const ICMP_FILTER = 1;
 export const SOL_PACKET = 263;
+export const PACKET_VNET_HDR = 15;
 
 export const IPPROTO_IP = 0;
 export const IPPROTO_ICMP = 1;

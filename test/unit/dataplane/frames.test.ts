@@ -6,15 +6,30 @@ import { Outbound } from '../../../src/dataplane/outbound.ts';
 import { PathState } from '../../../src/dataplane/path-state.ts';
 import { PacketBatch, PieceBatch, SEND_DOWN } from '../../../src/dataplane/ports.ts';
 import { ForwardingTable } from '../../../src/fib/forwarding-table.ts';
-import { MemorySink, MemorySource, MemoryWaiter, PlainMemory } from '../../../src/io/memory-links.ts';
+import {
+  MemorySink,
+  MemorySource,
+  MemoryWaiter,
+  PlainMemory,
+  type SentPacket,
+} from '../../../src/io/memory-links.ts';
+import type { UnderlayMtu } from '../../../src/ip/mtu.ts';
 import { decodeFrame, ipv4Layers } from '../../../src/wire/decode.ts';
+import { VIRTIO_NET_HEADER_BYTES } from '../../../src/wire/virtio-net-header.ts';
 import { CONFIG, fromTun, PEER } from '../../helpers/memory-direction.ts';
 import { tcpPacket, udpPacket } from '../../helpers/packets.ts';
 
 const HEADER = Uint8Array.from([2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 0]);
 const INTERFACE = 7;
 
-function make() {
+/** What the packet socket gets is a virtio-net header and the frame. */
+const framed = ({ destination, bytes }: SentPacket) => ({
+  destination,
+  vnet: bytes.subarray(0, VIRTIO_NET_HEADER_BYTES),
+  bytes: bytes.subarray(VIRTIO_NET_HEADER_BYTES),
+});
+
+function make(mtu = 1500) {
   const memory = new PlainMemory(4 << 20);
   const source = new MemorySource(memory, new PacketBatch(memory, 8));
   const sink = new MemorySink(memory, new PieceBatch(memory, 64, 128));
@@ -23,7 +38,8 @@ function make() {
   const time = { now: 5000 };
   const clock = () => time.now;
   const table = new ForwardingTable(clock);
-  table.replace(CONFIG);
+  const peers = CONFIG.peers.map((peer) => ({ ...peer, mtu: mtu as UnderlayMtu }));
+  table.replace({ ...CONFIG, peers });
   const frames = new FrameTable();
   frames.set(table.peers.slotOf(PEER), { peer: PEER, interfaceIndex: INTERFACE, header: HEADER });
   const waiter = new MemoryWaiter(source);
@@ -35,7 +51,7 @@ function make() {
     for (const packet of packets) source.push(packet);
     const before = [sink.sent.length, frameSink.sent.length] as const;
     while (outbound.step() > 0);
-    return { raw: sink.sent.slice(before[0]), frames: frameSink.sent.slice(before[1]) };
+    return { raw: sink.sent.slice(before[0]), frames: frameSink.sent.slice(before[1]).map(framed) };
   };
   return { send, time, frameSink, counters, frames };
 }
@@ -74,6 +90,21 @@ test('each segment of a superpacket is a frame', () => {
       checksum: 'ok',
     });
   }
+});
+
+test('the kernel is asked for one piece of memory for a frame, unless that would be hard to find', () => {
+  const { send } = make(65_535);
+  const ofBytes = (bytes: number) => {
+    const packet = fromTun(udpPacket(Array(bytes).fill(7)));
+    send(packet);
+    return send(packet).frames[0]!;
+  };
+  for (const payload of [1, 1400, 8900, 32_000 - 14 - 20 - 28]) {
+    const { vnet, bytes } = ofBytes(payload);
+    expect(bytes.length).toBe(14 + 20 + 28 + payload);
+    expect([...vnet]).toEqual([0, 0, bytes.length & 0xff, bytes.length >>> 8, 0, 0, 0, 0, 0, 0]);
+  }
+  expect([...ofBytes(32_000 - 14 - 20 - 28 + 1).vnet]).toEqual(Array(VIRTIO_NET_HEADER_BYTES).fill(0));
 });
 
 test('without DF the kernel has to give an id, so such packets never are frames', () => {
