@@ -201,12 +201,13 @@ export function conservationGaps(nodes: TwoNodes): Record<string, number> {
 
 export const NO_GAPS = { 'a outbound': 0, 'a inbound': 0, 'b outbound': 0, 'b inbound': 0 };
 
-/** The gaps once the last batch is through: counters settle then. */
+/** The gaps once the last batch is through: counters settle then. That same reading, since the next may be amid a packet. */
 export async function settledGaps(nodes: TwoNodes): Promise<Record<string, number>> {
-  await poll(systemClock, 5000, 10, async () =>
-    Object.values(conservationGaps(nodes)).every((gap) => gap === 0) ? true : undefined,
-  );
-  return conservationGaps(nodes);
+  const none = await poll(systemClock, 5000, 10, async () => {
+    const gaps = conservationGaps(nodes);
+    return Object.values(gaps).every((gap) => gap === 0) ? gaps : undefined;
+  });
+  return none ?? conservationGaps(nodes);
 }
 
 /** What a command printed, also where it failed: ping exits with 1 where answers are missing. */
