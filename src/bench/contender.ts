@@ -5,8 +5,11 @@ import { BARE, NO_OFFLOADS, VXLAN } from './goals.ts';
 import type { Figure } from './measure.ts';
 import { type Background, HOSTS, type Host, OVERLAY, other, type TwoHosts, UNDERLAY } from './two-hosts.ts';
 
-/** `plain`: a userspace tunnel that moves one packet per call; `batching`: one with segmentation offload. */
-export type Kind = 'underlay' | 'kernel' | 'tortie' | 'plain' | 'batching';
+/**
+ * `plain`: a userspace tunnel that moves one packet per call; `batching`: one with segmentation offload; `twin`: our own
+ * system calls from C, which is no tunnel to be compared with but what there is to reach.
+ */
+export type Kind = 'underlay' | 'kernel' | 'tortie' | 'plain' | 'batching' | 'twin';
 
 export interface Contender {
   readonly name: string;

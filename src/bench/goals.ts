@@ -8,6 +8,9 @@ export const UDP = 'tortie udp';
 export const FAST_PATH = 'tortie fast path';
 /** Where clang is there. */
 export const CLANG_TWIN = 'fast path by clang';
+/** The userspace path's system calls from C, where clang is there. */
+export const IPIP_IN_C = 'ipip in C';
+export const UDP_IN_C = 'udp in C';
 /** The bare network, and the kernel's own tunnel. */
 export const BARE = 'underlay';
 export const NO_OFFLOADS = 'underlay, no offloads';
@@ -67,14 +70,17 @@ const GOALS: readonly Goal[] = [
   goal('… to the same programs compiled by clang', 'flood', FAST_PATH, named(CLANG_TWIN), 1.1, 1),
 ];
 
-export interface Judged {
+/** Median, least and greatest of the rounds' ratios. */
+export interface Spread {
   readonly title: string;
-  readonly first: string;
-  readonly second: string;
-  /** Median, least and greatest of the rounds' ratios. */
   readonly ratio: number;
   readonly least: number;
   readonly greatest: number;
+}
+
+export interface Judged extends Spread {
+  readonly first: string;
+  readonly second: string;
   readonly reached: 'second' | 'first' | 'none';
   /** The kernel's ratio to the same, and of what; null where it was not measured, or is what is compared with. */
   readonly kernel: { readonly name: string; readonly ratio: number } | null;
@@ -85,7 +91,8 @@ export function judge(results: Results): readonly Judged[] {
   return GOALS.flatMap(({ title, figure, ours, against, first, second, kernel }) => {
     const ratios = results.ratios(ours, against, figure);
     if (ratios.length === 0) return [];
-    const ratio = median(ratios);
+    const spread = spreadOf(ratios);
+    const { ratio } = spread;
     const kernels = kernel === undefined ? [] : results.ratios(kernel, against, figure);
     // A smaller second column: what is to be small.
     const small = second < first;
@@ -95,11 +102,32 @@ export function judge(results: Results): readonly Judged[] {
       title,
       first: `${sign} ${first}`,
       second: `${sign} ${second}`,
-      ratio,
-      least: Math.min(...ratios),
-      greatest: Math.max(...ratios),
+      ...spread,
       kernel: kernel !== undefined && kernels.length > 0 ? { name: kernel, ratio: median(kernels) } : null,
       reached: reaches(second) ? 'second' : reaches(first) ? 'first' : 'none',
     };
   });
+}
+
+const TWINS: readonly (readonly [title: string, figure: Figure, ours: string, twin: string])[] = [
+  ['TCP, MTU 1500', 'tcp-1500', IPIP, IPIP_IN_C],
+  ['TCP, MTU 9001', 'tcp-9001', IPIP, IPIP_IN_C],
+  ['TCP by `udp`, MTU 1500', 'tcp-1500', UDP, UDP_IN_C],
+  ['TCP by `udp`, MTU 9001', 'tcp-9001', UDP, UDP_IN_C],
+  ['UDP 64 B', 'udp-64', IPIP, IPIP_IN_C],
+  ['UDP 64 B by `udp`', 'udp-64', UDP, UDP_IN_C],
+  ['round trip', 'ping', IPIP, IPIP_IN_C],
+  ['flood ping', 'flood', IPIP, IPIP_IN_C],
+];
+
+/** Ours to the same system calls from C, for what was measured of both. */
+export function besideTwins(results: Results): readonly Spread[] {
+  return TWINS.flatMap(([title, figure, ours, twin]) => {
+    const ratios = results.ratios(ours, named(twin), figure);
+    return ratios.length === 0 ? [] : [{ title, ...spreadOf(ratios) }];
+  });
+}
+
+function spreadOf(ratios: readonly number[]): Omit<Spread, 'title'> {
+  return { ratio: median(ratios), least: Math.min(...ratios), greatest: Math.max(...ratios) };
 }

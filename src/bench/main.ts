@@ -4,6 +4,7 @@
  *   two-hosts     two zones and the router between, as namespaces; one such cloud for each contender and MTU
  *   contender     the underlay, with and without offloads, and the kernel's VXLAN;  tortie: ours;  peers: others
  *   clang-twin    the fast path's programs from C, where clang is there;  elf: what clang writes
+ *   c-twin        the userspace path's system calls from C, likewise
  *   measure       one figure: iperf3 or ping, with a deadline
  *   results       measurements as lines of JSON, so that several runs make one table;  goals: ratios to reach
  *   page  plot    the tables of docs/performance.md, and its picture
@@ -24,9 +25,10 @@ import { parseArgs } from 'node:util';
 import { systemClock } from '../base/clock.ts';
 import { FailedError, UsageError } from '../base/errors.ts';
 import { installedFile } from '../base/installation.ts';
+import { CTwin } from './c-twin.ts';
 import { ClangTwin, clangOnPath, FAST_PATH_FLAGS } from './clang-twin.ts';
 import { type Contender, kernelVxlan, underlay, underlayWithoutOffloads } from './contender.ts';
-import { CLANG_TWIN, FAST_PATH, IPIP, UDP } from './goals.ts';
+import { CLANG_TWIN, FAST_PATH, IPIP, IPIP_IN_C, UDP, UDP_IN_C } from './goals.ts';
 import { type Durations, FIGURES, type Figure, measure } from './measure.ts';
 import {
   circumstancesText,
@@ -35,6 +37,7 @@ import {
   goalsTable,
   replaceSection,
   settingsList,
+  twinsTable,
 } from './page.ts';
 import { directoryPeer, fastd, vtun, wireguardGo } from './peers.ts';
 import { plot } from './plot.ts';
@@ -96,7 +99,7 @@ interface Setup {
 
 function contenders(): readonly Contender[] {
   const clang = clangOnPath(process.env.PATH ?? '');
-  if (clang === undefined) log(`clang is not on PATH: without “${CLANG_TWIN}”`);
+  if (clang === undefined) log('clang is not on PATH: without the twins in C');
   const all = [
     underlay,
     underlayWithoutOffloads,
@@ -112,7 +115,7 @@ function contenders(): readonly Contender[] {
     }),
     new TortieContender({ name: UDP, flags: ['--transport', 'udp', '--fast-path', 'off'], figures: FIGURES }),
     new TortieContender({ name: FAST_PATH, flags: FAST_PATH_FLAGS }),
-    ...(clang === undefined ? [] : [new ClangTwin(CLANG_TWIN, clang)]),
+    ...(clang === undefined ? [] : twins(clang)),
   ];
   if (flags.only.length === 0) return all;
   const unknown = flags.only.filter((name) => !all.some((one) => one.name === name));
@@ -122,6 +125,12 @@ function contenders(): readonly Contender[] {
     );
   return all.filter(({ name }) => flags.only.includes(name));
 }
+
+const twins = (clang: string): readonly Contender[] => [
+  new ClangTwin(CLANG_TWIN, clang),
+  new CTwin(IPIP_IN_C, 'ipip', clang),
+  new CTwin(UDP_IN_C, 'udp', clang),
+];
 
 function onPath(program: string): boolean {
   return (process.env.PATH ?? '').split(':').some((directory) => existsSync(join(directory, program)));
@@ -245,9 +254,8 @@ async function runRounds(all: readonly Setup[], rounds: number, file: string): P
 }
 
 function report(results: Results): string {
-  return [circumstancesText(results), figuresTable(results), goalsTable(results), settingsList(results)].join(
-    '\n\n',
-  );
+  const parts = [circumstancesText, figuresTable, goalsTable, twinsTable, settingsList];
+  return parts.map((part) => part(results)).join('\n\n');
 }
 
 async function compare(): Promise<void> {
@@ -279,6 +287,7 @@ function writePage(files: readonly string[]): void {
   const results = Results.read(files);
   replaceSection('figures', [circumstancesText(results), figuresTable(results)].join('\n\n'));
   replaceSection('ratios', goalsTable(results));
+  replaceSection('twins', twinsTable(results));
   replaceSection('settings', settingsList(results));
   writeFileSync(PICTURE, plot(results));
 }

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { FailedError } from '../base/errors.ts';
 import { installedFile } from '../base/installation.ts';
-import { judge } from './goals.ts';
+import { besideTwins, judge, type Spread } from './goals.ts';
 import { FIGURES, type Figure } from './measure.ts';
 import { median, type Results } from './results.ts';
 
@@ -56,19 +56,30 @@ export function figuresTable(results: Results): string {
 }
 
 export function goalsTable(results: Results): string {
-  const rows = judge(results).map(({ title, ratio, least, greatest, first, second, reached, kernel }) => [
-    title,
-    `${ratio.toFixed(2)} (${least.toFixed(2)}–${greatest.toFixed(2)})`,
-    first,
-    second,
-    reached === 'none' ? 'not reached' : reached === 'second' ? 'second reached' : 'first reached',
-    kernel === null ? '' : `${kernel.ratio.toFixed(2)}: ${kernel.name}`,
-  ]);
+  const rows = judge(results).map((one) => {
+    const { title, first, second, reached, kernel } = one;
+    return [
+      title,
+      spreadText(one),
+      first,
+      second,
+      reached === 'none' ? 'not reached' : reached === 'second' ? 'second reached' : 'first reached',
+      kernel === null ? '' : `${kernel.ratio.toFixed(2)}: ${kernel.name}`,
+    ];
+  });
   return markdownTable([
     ['ratio', 'measured', 'first goal', 'second goal', '', 'the kernel’s, to the same'],
     ...rows,
   ]);
 }
+
+export function twinsTable(results: Results): string {
+  const rows = besideTwins(results).map((one) => [one.title, spreadText(one)]);
+  return markdownTable([['figure', 'ours to that of C'], ...rows]);
+}
+
+const spreadText = ({ ratio, least, greatest }: Spread) =>
+  `${ratio.toFixed(2)} (${least.toFixed(2)}–${greatest.toFixed(2)})`;
 
 export function settingsList(results: Results): string {
   return results

@@ -16,6 +16,7 @@ const COLOURS: Readonly<Record<Measurement['kind'], string>> = {
   tortie: '#c2571a',
   plain: '#5b7f95',
   batching: '#5b7f95',
+  twin: '#9e9e9e',
 };
 
 const CHARTS: readonly (readonly [figure: Figure, title: string])[] = [

@@ -1,6 +1,6 @@
 /** The bench measures with real programs, and leaves nothing behind. Its figures are not judged here. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { clangOnPath } from '../../src/bench/clang-twin.ts';
@@ -34,5 +34,21 @@ test.skipIf(clangOnPath(process.env.PATH ?? '') === undefined)(
     expect(ran.status, ran.stderr).toBe(0);
     expect(ran.stdout.split('\n').find((line) => line.startsWith('| fast path by clang |'))).toMatch(FIGURE);
     expect(readFileSync('/proc/mounts', 'utf8')).not.toContain('tortie-bench-');
+  },
+);
+
+test.skipIf(clangOnPath(process.env.PATH ?? '') === undefined || !existsSync('/usr/include/stdio.h'))(
+  'the userspace path’s calls from C: both transports carry packets',
+  () => {
+    const names = ['ipip in C', 'udp in C'];
+    const words = ['--quick', '--figures', 'flood,tcp-1500', ...names.flatMap((name) => ['--only', name])];
+    const ran = spawnSync(process.execPath, [MAIN, ...words], {
+      encoding: 'utf8',
+      timeout: 60_000,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    expect(ran.status, ran.stderr).toBe(0);
+    for (const name of names)
+      expect(ran.stdout.split('\n').find((line) => line.startsWith(`| ${name} |`))).toMatch(FIGURE);
   },
 );
