@@ -1,20 +1,25 @@
 /**
- * The Internet sum over payload by 128-bit WebAssembly, for packets that lie in a WebAssembly memory: ten times
- * as fast as the loop of checksum.ts, which is its slow twin (1,428 bytes: 87 ns against 825 ns; 65,000 bytes:
- * 2.6 µs against 33 µs; Node 20, one core of a shared x86-64 machine).
+ * The Internet sum over payload by 128-bit WebAssembly, for packets that lie in a WebAssembly memory: 27 times as
+ * fast as the loop of checksum.ts, which is its slow twin (1,428 bytes: 37 ns against 1,014; Node 20, one core of a
+ * shared x86-64 machine).
  *
  * The module is assembled here, byte by byte, so that no compiler is needed and nobody has to trust a blob.
  * As text it reads:
  *
  *   (func (export "sum") (param $at i32) (param $length i32) (param $initial i32) (result i32)
- *     whole blocks of 32 bytes: each 16-byte load is eight 16-bit words; pairs of them are added into four
- *     32-bit lanes, so that 65,535 bytes cannot overflow a lane (2,048 blocks x 2 x 131,070 < 2^32)
- *     the four lanes of both accumulators are added; then word by word what is left, then an odd byte
+ *     blocks of 64 bytes, then of 16: each 16-byte load is eight 16-bit words, made signed by turning their upper bit; the
+ *     dot product with ones adds pairs of them into four 32-bit lanes, so that 65,535 bytes cannot overflow a lane
+ *     (4,096 loads x 65,536 < 2^31)
+ *     the four lanes of all accumulators are added, and 32,768 for each word; then word by word what is left, then an odd byte
  *     fold; swap the bytes; add $initial; fold)
+ *
+ * Signed, because processors have one instruction for a dot product of signed words (pmaddwd), and none for unsigned ones: 186 ns
+ * for 8,929 bytes where pairwise addition of unsigned words took 241, and 169 in C.
  *
  * Words are loaded little-endian and the sum is swapped at the end: RFC 1071 §2(B), the sum of swapped words is
  * the swapped sum. An odd last byte is then the low half, as it must be.
  */
+
 /** Numbers of the WebAssembly binary format that we use, by their names in its text format. */
 const OP = {
   block: [0x02, 0x40],
@@ -38,7 +43,9 @@ const OP = {
   i32ShiftRightUnsigned: [0x76],
   v128Load: (offset: number) => [0xfd, 0x00, 0, offset],
   i32x4ExtractLane: (lane: number) => [0xfd, 0x1b, lane],
-  i32x4AddPairsOfU16: [0xfd, 0x7f],
+  i32x4Splat: [0xfd, 0x11],
+  v128Xor: [0xfd, 0x51],
+  i32x4DotI16: [0xfd, 0xba, 0x01],
   i32x4Add: [0xfd, 0xae, 0x01],
 } as const;
 
@@ -67,18 +74,19 @@ const LENGTH = 1;
 const INITIAL = 2;
 const END = 3;
 const SUM = 4;
-const EVEN = 5;
-const ODD = 6;
-const BLOCK_BYTES = 32;
+/** Of 128 bits: an accumulator for each load of a block, so that none waits for the one before; the words' upper bits; ones. */
+const ACCUMULATORS = [5, 6, 7, 8] as const;
+const UPPER_BITS = 9;
+const ONES = 10;
+const LOAD_BYTES = 16;
+const BLOCK_BYTES = LOAD_BYTES * ACCUMULATORS.length;
 
-/** `accumulator += the eight words at AT + offset, in pairs` */
+/** `accumulator += the eight words at AT + offset, less 32,768 each, in pairs` */
 function addWords(accumulator: number, offset: number): number[] {
   return [
     ...OP.get(accumulator),
-    ...OP.get(AT),
-    ...OP.v128Load(offset),
-    ...OP.i32x4AddPairsOfU16,
-    ...OP.i32x4Add,
+    ...[...OP.get(AT), ...OP.v128Load(offset), ...OP.get(UPPER_BITS), ...OP.v128Xor],
+    ...[...OP.get(ONES), ...OP.i32x4DotI16, ...OP.i32x4Add],
     ...OP.set(accumulator),
   ];
 }
@@ -95,27 +103,40 @@ const FOLD = [
   ...[...OP.i32Add, ...OP.set(SUM)],
 ];
 
-const WHOLE_BLOCKS = [
-  // END = AT + (LENGTH & -32)
-  ...[...OP.get(AT), ...OP.get(LENGTH), ...OP.i32Const(-BLOCK_BYTES), ...OP.i32And, ...OP.i32Add],
-  ...OP.set(END),
-  ...[...OP.block, ...OP.loop],
-  ...[...OP.get(AT), ...OP.get(END), ...OP.i32GreaterOrEqualUnsigned, ...OP.brIf(1)],
-  ...addWords(EVEN, 0),
-  ...addWords(ODD, 16),
-  ...advance(AT, BLOCK_BYTES),
-  ...[...OP.br(0), ...OP.end, ...OP.end],
+/** Runs `body`, which moves AT, until AT has moved by LENGTH & mask. */
+function whileWhole(mask: number, body: readonly number[]): number[] {
+  return [
+    ...[...OP.get(AT), ...OP.get(LENGTH), ...OP.i32Const(mask), ...OP.i32And, ...OP.i32Add, ...OP.set(END)],
+    ...[...OP.block, ...OP.loop],
+    ...[...OP.get(AT), ...OP.get(END), ...OP.i32GreaterOrEqualUnsigned, ...OP.brIf(1)],
+    ...body,
+    ...[...OP.br(0), ...OP.end, ...OP.end],
+  ];
+}
+
+const WHOLE_LOADS = [
+  ...[...OP.i32Const(0x80008000 | 0), ...OP.i32x4Splat, ...OP.set(UPPER_BITS)],
+  ...[...OP.i32Const(0x00010001), ...OP.i32x4Splat, ...OP.set(ONES)],
+  ...whileWhole(-BLOCK_BYTES, [
+    ...ACCUMULATORS.flatMap((accumulator, i) => addWords(accumulator, i * LOAD_BYTES)),
+    ...advance(AT, BLOCK_BYTES),
+  ]),
+  ...whileWhole(BLOCK_BYTES - LOAD_BYTES, [...addWords(ACCUMULATORS[0], 0), ...advance(AT, LOAD_BYTES)]),
 ];
 
+const ALL = ACCUMULATORS[0];
+/** SUM = the lanes of all accumulators + 32,768 for each word of the loads, which are 2 bytes: bytes << 14. */
 const ADD_LANES = [
-  ...[...OP.get(EVEN), ...OP.get(ODD), ...OP.i32x4Add, ...OP.set(EVEN)],
-  ...[...OP.get(EVEN), ...OP.i32x4ExtractLane(0), ...OP.get(EVEN), ...OP.i32x4ExtractLane(1), ...OP.i32Add],
-  ...[...OP.get(EVEN), ...OP.i32x4ExtractLane(2), ...OP.i32Add],
-  ...[...OP.get(EVEN), ...OP.i32x4ExtractLane(3), ...OP.i32Add, ...OP.set(SUM)],
+  ...ACCUMULATORS.slice(1).flatMap((one) => [
+    ...[...OP.get(ALL), ...OP.get(one), ...OP.i32x4Add, ...OP.set(ALL)],
+  ]),
+  ...[...OP.get(LENGTH), ...OP.i32Const(-LOAD_BYTES), ...OP.i32And, ...OP.i32Const(14), ...OP.i32ShiftLeft],
+  ...[0, 1, 2, 3].flatMap((lane) => [...OP.get(ALL), ...OP.i32x4ExtractLane(lane), ...OP.i32Add]),
+  ...OP.set(SUM),
 ];
 
 const REST = [
-  ...[...OP.get(LENGTH), ...OP.i32Const(BLOCK_BYTES - 1), ...OP.i32And, ...OP.set(LENGTH)],
+  ...[...OP.get(LENGTH), ...OP.i32Const(LOAD_BYTES - 1), ...OP.i32And, ...OP.set(LENGTH)],
   ...[...OP.block, ...OP.loop],
   ...[...OP.get(LENGTH), ...OP.i32Const(2), ...OP.i32LessThanUnsigned, ...OP.brIf(1)],
   ...[...OP.get(SUM), ...OP.get(AT), ...OP.i32Load16, ...OP.i32Add, ...OP.set(SUM)],
@@ -134,7 +155,7 @@ const SWAP_AND_ADD_INITIAL = [
 ];
 
 const BODY = [
-  ...WHOLE_BLOCKS,
+  ...WHOLE_LOADS,
   ...ADD_LANES,
   ...REST,
   ...FOLD,
@@ -156,7 +177,7 @@ function name(text: string): number[] {
 
 /** The module: imports `arena.memory`, exports `sum`. */
 export function assembleSumModule(): Uint8Array<ArrayBuffer> {
-  const locals = [2, 2, TYPE_I32, 2, TYPE_V128];
+  const locals = [2, 2, TYPE_I32, ACCUMULATORS.length + 2, TYPE_V128];
   const code = [...locals, ...BODY];
   return Uint8Array.from([
     ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0], // "\0asm", version 1
