@@ -5,6 +5,7 @@
  */
 import type { PieceBatch } from '../dataplane/ports.ts';
 import type { Arena } from './arena.ts';
+import { systemCalls } from './libc.ts';
 import {
   AF_PACKET,
   openSocket,
@@ -25,9 +26,15 @@ const SOCKADDR_LL_OFF_INTERFACE = 4;
 /** Of protocol 0: it sends, and the kernel hands it nothing. Each frame has a virtio-net header before it. */
 export function openFrameSender(): number {
   const fd = openSocket(AF_PACKET, SOCK_RAW, 0, 'the packet socket that sends protocol 4');
-  setBufferSizes(fd, SOCKET_BUFFER_BYTES);
-  setIntegerOption(fd, SOL_PACKET, PACKET_VNET_HDR, 1, 'setting PACKET_VNET_HDR');
-  return fd;
+  try {
+    setBufferSizes(fd, SOCKET_BUFFER_BYTES);
+    setIntegerOption(fd, SOL_PACKET, PACKET_VNET_HDR, 1, 'setting PACKET_VNET_HDR');
+    return fd;
+  } catch (error) {
+    // `auto` goes on without it.
+    systemCalls().close(fd);
+    throw error;
+  }
 }
 
 /** Frames that leave by the interface that the batch's `destination` says. */
