@@ -7,12 +7,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { installedFile } from '../base/installation.ts';
 import { OVERHEAD_BYTES, type Transport } from '../ip/mtu.ts';
-import { answered, type Contender, configureDevice } from './contender.ts';
+import { answered, type Contender, configureDevice, DEVICE } from './contender.ts';
 import { FIGURES } from './measure.ts';
 import { command, HOSTS, OVERLAY, other, type TwoHosts, UNDERLAY } from './two-hosts.ts';
 
 const SOURCE = installedFile('examples/bench-peers/c/tunnel.c').pathname;
-const DEVICE = 'bench0';
 const COMPILE_MS = 60_000;
 /** clang has two names for it. */
 const FLAGS = ['-O3', process.arch === 'arm64' ? '-mcpu=native' : '-march=native', '-pthread'];

@@ -26,6 +26,8 @@ export interface Contender {
 const ANSWER_MS = 15_000;
 const POLL_MS = 100;
 
+/** The tunnel's device, where it is the bench that names it. */
+export const DEVICE = 'bench0';
 /** Userspace tunnels' queues, for all the same: the kernel's 500 overflows with a burst of small packets. */
 export const TRANSMIT_QUEUE = 2000;
 
@@ -111,9 +113,9 @@ export const kernelVxlan: Contender = {
       const ends = `remote ${UNDERLAY[other(host)]} local ${UNDERLAY[host]}`;
       await hosts.ip(
         host,
-        `link add bench0 mtu ${hosts.mtu - VXLAN_OVERHEAD_BYTES} type vxlan id 42 ${ends} dstport 4789 nolearning`,
-        `addr add ${OVERLAY[host]}/24 dev bench0`,
-        'link set bench0 up',
+        `link add ${DEVICE} mtu ${hosts.mtu - VXLAN_OVERHEAD_BYTES} type vxlan id 42 ${ends} dstport 4789 nolearning`,
+        `addr add ${OVERLAY[host]}/24 dev ${DEVICE}`,
+        `link set ${DEVICE} up`,
       );
     }
     return answered(hosts, OVERLAY.b);

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { poll, systemClock } from '../base/clock.ts';
 import { FailedError } from '../base/errors.ts';
-import { answered, type Contender, configureDevice, TUNNEL_FIGURES } from './contender.ts';
+import { answered, type Contender, configureDevice, DEVICE, TUNNEL_FIGURES } from './contender.ts';
 import {
   type Background,
   command,
@@ -21,7 +21,6 @@ import {
   UNDERLAY,
 } from './two-hosts.ts';
 
-const DEVICE = 'bench0';
 const IPV4_AND_UDP_BYTES = 28;
 const KEYS_MS = 10_000;
 

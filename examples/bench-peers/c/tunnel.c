@@ -130,16 +130,14 @@ static void add_piece(u8 *at, u32 bytes) {
   messages[message_count - 1].msg_hdr.msg_iovlen++;
 }
 
-static struct msghdr *new_message(void *name, socklen_t bytes) {
-  struct msghdr *message = &messages[message_count++].msg_hdr;
-  *message = (struct msghdr){.msg_name = name, .msg_namelen = bytes, .msg_iov = pieces + piece_count};
-  return message;
+static void new_message(void *name, socklen_t bytes) {
+  messages[message_count++].msg_hdr = (struct msghdr){.msg_name = name, .msg_namelen = bytes, .msg_iov = pieces + piece_count};
 }
 
 /* A datagram of its own, or one more of the last message, which the kernel segments. */
 static void end_datagram(u32 bytes) {
-  struct segments *last = &segments[message_count - 1];
-  if (message_count > 0 && last->last == last->size && bytes <= last->size && last->count < SEGMENTS &&
+  struct segments *last = message_count > 0 ? &segments[message_count - 1] : 0;
+  if (last && last->last == last->size && bytes <= last->size && last->count < SEGMENTS &&
       last->bytes + bytes <= SEGMENTS_BYTES) {
     struct msghdr *message = &messages[message_count - 1].msg_hdr;
     struct cmsghdr *control = (struct cmsghdr *)last->control;
@@ -150,9 +148,8 @@ static void end_datagram(u32 bytes) {
     last->count++, last->bytes += bytes, last->last = bytes;
     return;
   }
+  segments[message_count] = (struct segments){.size = bytes, .last = bytes, .bytes = bytes, .count = 1};
   new_message(&to_peer, sizeof to_peer);
-  last[1].size = last[1].last = last[1].bytes = bytes;
-  last[1].count = 1;
 }
 
 /* One packet: its headers, before which there is room, and its payload where that lies elsewhere. */
