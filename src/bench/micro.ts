@@ -7,7 +7,8 @@
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInThisContext } from 'node:vm';
-import { CHECKSUM_UNVERIFIED, Coalescer } from '../dataplane/coalescing.ts';
+import { CHECKSUM_UNVERIFIED } from '../dataplane/coalesced-run.ts';
+import { Coalescer } from '../dataplane/coalescing.ts';
 import { PieceBatch } from '../dataplane/ports.ts';
 import { Segmenter } from '../dataplane/segmentation.ts';
 import { OURS, segmentsOf, THEIRS, tcpPacket } from '../dataplane/steady-packets.ts';

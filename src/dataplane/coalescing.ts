@@ -18,22 +18,21 @@
  * whole (a peer on veth, a NIC with GRO; raw sockets tell no segment size): it is handed on with the segment size
  * that fits the MTU.
  *
- * Most packets of a stream are the next one of the packet before: `addNext` compares them word by word with the
- * first of that run, and what is equal needs no looking up, and none of the checks that the first one has passed.
- * Where it says no, `add` has to be asked; the two never differ in what becomes of a packet.
+ * Most packets of a stream are the next one of the packet before: `addNext` has them compared word by word with the
+ * first of that run (run-continuation.ts), a train of equal ones in one go, and what is equal needs no looking up, and none
+ * of the checks that the first one has passed. Where it says no, `add` has to be asked; the two never differ in what
+ * becomes of a packet.
  *
  * Addresses, ports and sequence numbers are signed here (readI32), which is all that comparing needs: unsigned
  * they left 111 bytes a packet on the heap, signed none.
  */
 // size: one class, whose every step reads the records of runs; cut apart it would hand them around per packet.
 import { readI32, readU16, writeU16 } from '../wire/bytes.ts';
-import { fold, pseudoHeaderSum, sumBytes } from '../wire/checksum.ts';
+import { pseudoHeaderSum, sumBytes } from '../wire/checksum.ts';
 import {
-  IPV4_DF,
   IPV4_MAX_PACKET_BYTES,
   IPV4_MIN_HEADER_BYTES,
   IPV4_OFF_DESTINATION,
-  IPV4_OFF_ID,
   IPV4_OFF_SOURCE,
   IPV4_OFF_TOS,
   IPV4_OFF_TTL,
@@ -74,61 +73,46 @@ import {
   VNET_NEEDS_CHECKSUM,
   writeVirtioNetHeader,
 } from '../wire/virtio-net-header.ts';
+import {
+  CHECKSUM_PARTIAL,
+  CHECKSUM_UNVERIFIED,
+  CHECKSUM_VALID,
+  NO_RUN,
+  PACKET_BYTES,
+  PACKET_NEXT,
+  PACKET_OFFSET,
+  PACKET_WORDS,
+  RUN_ADDED_FLAGS,
+  RUN_BUCKET,
+  RUN_CHECKSUM_STATE,
+  RUN_FIRST_PACKET,
+  RUN_HEADER_BYTES,
+  RUN_IP_BYTES,
+  RUN_LAST_PACKET,
+  RUN_NEXT_SEQUENCE,
+  RUN_OFFSET,
+  RUN_OLDER,
+  RUN_OPEN,
+  RUN_PACKETS,
+  RUN_PORTS,
+  RUN_PROTOCOL,
+  RUN_SEGMENT_BYTES,
+  RUN_TAG,
+  RUN_TOTAL_BYTES,
+  RUN_VNET,
+  RUN_WORDS,
+} from './coalesced-run.ts';
 import type { PacketMemory, PieceBatch } from './ports.ts';
+import { idContinues, RunContinuation, TCP_WORD_MASK } from './run-continuation.ts';
 import type { SumBytes } from './segmentation.ts';
-
-/** What is known of a packet's transport checksum. Unverified packets are looked at: a partial one is recognized. */
-export const CHECKSUM_UNVERIFIED = 0;
-export const CHECKSUM_VALID = 1;
-export const CHECKSUM_PARTIAL = 2;
 
 /** Kernel: UDP_GRO_CNT_MAX. */
 const UDP_RUN_MAX_PACKETS = 64;
-/** The 32-bit word at TCP_OFF_DATA_OFFSET without CWR, FIN and PSH: header length, other flags and window. */
-const TCP_WORD_MASK = ~((TCP_CWR | TCP_FIN | TCP_PSH) << 16);
 const TCP_ENDS_RUN = TCP_FIN | TCP_PSH | TCP_SYN | TCP_RST | TCP_URG;
 
 /** A virtio-net header apart, aligned. */
 const VNET_BLOB_BYTES = 16;
 const BUCKETS = 256;
-const NO_RUN = -1;
-
-/*
- * A record of a run, in words. One array of records, not an array for each field: where a single packet has woken the thread,
- * two lines of the cache are missing, not forty.
- */
-/** 1: it may grow. */
-const RUN_OPEN = 0;
-/** Where its first packet begins, where its virtio-net header goes, and what all of the run share. */
-const RUN_OFFSET = 1;
-const RUN_VNET = 2;
-const RUN_IP_BYTES = 3;
-const RUN_HEADER_BYTES = 4;
-const RUN_PROTOCOL = 5;
-const RUN_PORTS = 6;
-const RUN_SEGMENT_BYTES = 7;
-const RUN_FIRST_PACKET = 8;
-const RUN_LAST_PACKET = 9;
-const RUN_TOTAL_BYTES = 10;
-const RUN_CHECKSUM_STATE = 11;
-const RUN_NEXT_SEQUENCE = 12;
-/** FIN and PSH of the packets that were appended. */
-const RUN_ADDED_FLAGS = 13;
-const RUN_CONSTANT_ID = 14;
-/** As they were on the wire: the segments of a superpacket that came whole count. */
-const RUN_PACKETS = 15;
-/** NO_RUN: it is in none, and found by nobody. */
-const RUN_BUCKET = 16;
-const RUN_OLDER = 17;
-/** The caller's to write. */
-const RUN_TAG = 18;
-const RUN_WORDS = 19;
-
-/** A record of a packet: its payload, and the next packet of the run. */
-const PACKET_OFFSET = 0;
-const PACKET_BYTES = 1;
-const PACKET_NEXT = 2;
-const PACKET_WORDS = 3;
 
 export class Coalescer {
   /** Packets between two `clear`s. */
@@ -149,6 +133,7 @@ export class Coalescer {
   /** The run that the last packet began or continued. */
   #latest = NO_RUN;
   readonly #vnetBlobs: number;
+  readonly #continuation: RunContinuation;
   /** Newest run of each bucket of flows; RUN_OLDER leads to the next older one of the same bucket. */
   readonly #bucket = new Int32Array(BUCKETS).fill(NO_RUN);
 
@@ -178,6 +163,7 @@ export class Coalescer {
     this.#udp = udp;
     this.#packets = new Int32Array(capacity * PACKET_WORDS);
     this.#runs = new Int32Array(capacity * RUN_WORDS);
+    this.#continuation = new RunContinuation(this.#words, sum);
   }
 
   get packetCount(): number {
@@ -225,6 +211,7 @@ export class Coalescer {
     this.#packetsEnd = 0;
     this.#runsEnd = 0;
     this.#latest = NO_RUN;
+    this.#continuation.forget();
   }
 
   /**
@@ -245,7 +232,7 @@ export class Coalescer {
     const run = this.#newestRunOfFlow(bucket);
     const canMerge = this.#canMerge();
     if (run !== NO_RUN && this.#runs[run + RUN_OPEN] === 1 && canMerge && this.#belongsTo(run)) {
-      this.#append(run);
+      this.#append(run, offset, length, 1, this.#endingFlags());
       return;
     }
     // From here on the packet's own run is the flow's newest, and no older one grows any more.
@@ -253,78 +240,34 @@ export class Coalescer {
   }
 
   /**
-   * Takes the packet where it continues the run of the packet before it, and fills all of its `length` bytes. False
-   * where that is not plain to see: the packet was not taken then, and nothing is known of it.
+   * Takes the packet where it continues the run of the packet before it, and fills all of its `length` bytes; and those
+   * behind it as long as they do and fit, of `count` packets of that length. Returns how many: of the one that follows
+   * them it is not plain to see, so it was not taken, and nothing is known of it.
    */
-  addNext(offset: number, length: number): boolean {
-    if (!this.growing) return false;
+  addNext(offset: number, length: number, count = 1): number {
+    if (!this.growing) return 0;
+    const runs = this.#runs;
     const run = this.#latest;
-    const headerBytes = this.#runs[run + RUN_HEADER_BYTES]!;
-    this.#at = offset;
-    this.#length = length;
-    this.#packetIpBytes = IPV4_MIN_HEADER_BYTES;
-    this.#packetHeaderBytes = headerBytes;
-    this.#packetProtocol = this.#runs[run + RUN_PROTOCOL]!;
-    this.#packetState = CHECKSUM_UNVERIFIED;
-    if (length <= headerBytes || !this.#sizeMatches(run) || !this.#continuesIp(run)) return false;
-    const continues = this.#packetProtocol === PROTOCOL_TCP ? this.#continuesTcp(run) : this.#continuesUdp();
-    if (!continues) return false;
-    // As a kernel behind veth leaves a whole stream of its segments: there is nothing to sum then.
-    if (this.#runs[run + RUN_CHECKSUM_STATE] === CHECKSUM_PARTIAL && this.#looksPartial())
-      this.#packetState = CHECKSUM_PARTIAL;
-    if (!this.#verified(run)) return false;
-    this.#append(run);
-    return true;
+    const payloadBytes = length - runs[run + RUN_HEADER_BYTES]!;
+    if (payloadBytes <= 0 || !this.#sizeMatches(run, payloadBytes)) return 0;
+    // Most that do not continue it are of another flow.
+    if (this.#words.getInt32(offset + IPV4_MIN_HEADER_BYTES) !== runs[run + RUN_PORTS]) return 0;
+    const most = count === 1 ? 1 : Math.min(count, this.#roomOf(run, payloadBytes));
+    const taken = this.#continuation.count(runs, run, offset, length, most);
+    if (taken === 0 || !this.#firstVerified(run)) return 0;
+    this.#append(run, offset, length, taken, this.#continuation.addedFlags);
+    return taken;
   }
 
-  /** Its IPv4 header and ports are the run's, with the next id and a right checksum. */
-  #continuesIp(run: number): boolean {
-    const words = this.#words;
-    const first = this.#runs[run + RUN_OFFSET]!;
-    const packet = this.#at;
-    const lengths = words.getInt32(packet);
-    const firstLengths = words.getInt32(first);
-    const ids = words.getInt32(packet + IPV4_OFF_ID);
-    const firstIds = words.getInt32(first + IPV4_OFF_ID);
-    const ttls = words.getInt32(packet + IPV4_OFF_TTL);
-    const firstTtls = words.getInt32(first + IPV4_OFF_TTL);
-    if (
-      (lengths ^ firstLengths) >>> 16 !== 0 ||
-      (lengths & 0xffff) !== this.#length ||
-      ((ids ^ firstIds) & 0xffff) !== 0 ||
-      (ttls ^ firstTtls) >>> 16 !== 0 ||
-      words.getInt32(packet + IPV4_OFF_SOURCE) !== words.getInt32(first + IPV4_OFF_SOURCE) ||
-      words.getInt32(packet + IPV4_OFF_DESTINATION) !== words.getInt32(first + IPV4_OFF_DESTINATION) ||
-      words.getInt32(packet + IPV4_MIN_HEADER_BYTES) !== this.#runs[run + RUN_PORTS]
-    )
-      return false;
-    // The first one's checksum is right; this one's is, where what differs between them adds up to the same.
-    const sum = fold((lengths & 0xffff) + (ids >>> 16) + (ttls & 0xffff));
-    const firstSum = fold((firstLengths & 0xffff) + (firstIds >>> 16) + (firstTtls & 0xffff));
-    return sum === firstSum && this.#idMatches(run, (ids >>> 16) - (firstIds >>> 16), ids);
-  }
-
-  #continuesTcp(run: number): boolean {
-    const words = this.#words;
-    const first = this.#runs[run + RUN_OFFSET]! + IPV4_MIN_HEADER_BYTES;
-    const tcp = this.#at + IPV4_MIN_HEADER_BYTES;
-    const flags = words.getInt32(tcp + TCP_OFF_DATA_OFFSET);
-    const changes = (flags ^ words.getInt32(first + TCP_OFF_DATA_OFFSET)) & TCP_WORD_MASK;
-    if (
-      words.getInt32(tcp + TCP_OFF_SEQUENCE) !== this.#runs[run + RUN_NEXT_SEQUENCE] ||
-      words.getInt32(tcp + TCP_OFF_ACKNOWLEDGEMENT) !== words.getInt32(first + TCP_OFF_ACKNOWLEDGEMENT) ||
-      ((flags & (TCP_CWR << 16)) | changes) !== 0
-    )
-      return false;
-    const end = this.#packetHeaderBytes - IPV4_MIN_HEADER_BYTES;
-    for (let i = TCP_MIN_HEADER_BYTES; i < end; i += 4)
-      if (words.getInt32(first + i) !== words.getInt32(tcp + i)) return false;
-    return true;
-  }
-
-  #continuesUdp(): boolean {
-    const word = this.#words.getInt32(this.#at + IPV4_MIN_HEADER_BYTES + UDP_OFF_LENGTH);
-    return word >>> 16 === this.#length - IPV4_MIN_HEADER_BYTES && (word & 0xffff) !== 0;
+  /** How many packets with that much payload the run may still take, where it takes one. A shorter one is the last. */
+  #roomOf(run: number, payloadBytes: number): number {
+    const runs = this.#runs;
+    if (payloadBytes < runs[run + RUN_SEGMENT_BYTES]!) return 1;
+    const free = this.capacity - this.packetCount;
+    const room = ((IPV4_MAX_PACKET_BYTES - runs[run + RUN_TOTAL_BYTES]!) / payloadBytes) | 0;
+    return runs[run + RUN_PROTOCOL] === PROTOCOL_TCP
+      ? Math.min(room, free)
+      : Math.min(room, free, UDP_RUN_MAX_PACKETS - runs[run + RUN_PACKETS]!);
   }
 
   /** Reads where the headers end, and the ports; false where the packet is of no flow that has any. */
@@ -426,7 +369,8 @@ export class Coalescer {
   #belongsTo(run: number): boolean {
     return (
       this.#ipMatches(run) &&
-      this.#sizeMatches(run) &&
+      this.#packetHeaderBytes === this.#runs[run + RUN_HEADER_BYTES] &&
+      this.#sizeMatches(run, this.#length - this.#packetHeaderBytes) &&
       (this.#packetProtocol === PROTOCOL_UDP || this.#tcpMatches(run)) &&
       this.#verified(run)
     );
@@ -444,20 +388,12 @@ export class Coalescer {
       ipv4Fragment(view, first) !== fragment
     )
       return false;
-    return this.#idMatches(run, ipv4Id(view, packet) - ipv4Id(view, first), fragment);
-  }
-
-  #idMatches(run: number, difference: number, fragment: number): boolean {
-    const idStep = difference & 0xffff;
     const packets = this.#runs[run + RUN_PACKETS]!;
-    if (packets === 1) this.#runs[run + RUN_CONSTANT_ID] = idStep === 0 && (fragment & IPV4_DF) !== 0 ? 1 : 0;
-    return idStep === (this.#runs[run + RUN_CONSTANT_ID] === 1 ? 0 : packets);
+    return idContinues(this.#runs, run, packets, ipv4Id(view, packet) - ipv4Id(view, first), fragment);
   }
 
   /** Payload of 1 to the segment size (a shorter one is the last), and no more than IPv4 can say in one packet. */
-  #sizeMatches(run: number): boolean {
-    const payloadBytes = this.#length - this.#packetHeaderBytes;
-    if (this.#packetHeaderBytes !== this.#runs[run + RUN_HEADER_BYTES]) return false;
+  #sizeMatches(run: number, payloadBytes: number): boolean {
     return (
       payloadBytes <= this.#runs[run + RUN_SEGMENT_BYTES]! &&
       this.#runs[run + RUN_TOTAL_BYTES]! + payloadBytes <= IPV4_MAX_PACKET_BYTES
@@ -483,47 +419,75 @@ export class Coalescer {
     return true;
   }
 
-  /** Both the run's first packet (once) and this one have a right checksum. */
+  /** Both the run's first packet and this one have a right checksum. */
   #verified(run: number): boolean {
-    if (this.#runs[run + RUN_CHECKSUM_STATE] === CHECKSUM_UNVERIFIED) {
-      const offset = this.#runs[run + RUN_OFFSET]!;
-      const length = this.#runs[run + RUN_HEADER_BYTES]! + this.#runs[run + RUN_SEGMENT_BYTES]!;
-      if (!this.#checksumRight(offset, this.#runs[run + RUN_IP_BYTES]!, length)) return false;
-      this.#runs[run + RUN_CHECKSUM_STATE] = CHECKSUM_VALID;
-    }
+    if (!this.#firstVerified(run)) return false;
     if (this.#packetState === CHECKSUM_UNVERIFIED)
-      return this.#checksumRight(this.#at, this.#packetIpBytes, this.#length);
+      return this.#checksumRight(this.#at, this.#packetIpBytes, this.#length, this.#packetProtocol);
     return true;
   }
 
-  #checksumRight(offset: number, ipBytes: number, length: number): boolean {
+  /** Looked at once a run, when a second packet comes. */
+  #firstVerified(run: number): boolean {
+    const runs = this.#runs;
+    if (runs[run + RUN_CHECKSUM_STATE] !== CHECKSUM_UNVERIFIED) return true;
+    const length = runs[run + RUN_HEADER_BYTES]! + runs[run + RUN_SEGMENT_BYTES]!;
+    const ipBytes = runs[run + RUN_IP_BYTES]!;
+    if (!this.#checksumRight(runs[run + RUN_OFFSET]!, ipBytes, length, runs[run + RUN_PROTOCOL]!))
+      return false;
+    runs[run + RUN_CHECKSUM_STATE] = CHECKSUM_VALID;
+    return true;
+  }
+
+  #checksumRight(offset: number, ipBytes: number, length: number, protocol: number): boolean {
     const transportBytes = length - ipBytes;
-    const pseudo = this.#pseudoSum(offset, this.#packetProtocol, transportBytes);
+    const pseudo = this.#pseudoSum(offset, protocol, transportBytes);
     return this.#sum(offset + ipBytes, transportBytes, pseudo) === 0xffff;
   }
 
-  #append(run: number): void {
+  /** FIN and PSH of the packet that `add` is looking at. */
+  #endingFlags(): number {
+    if (this.#packetProtocol !== PROTOCOL_TCP) return 0;
+    return tcpFlags(this.#view, this.#at + this.#packetIpBytes) & (TCP_FIN | TCP_PSH);
+  }
+
+  /** Adds `count` packets of `length` bytes that follow each other; `flags`: FIN and PSH of the last. */
+  #append(run: number, offset: number, length: number, count: number, flags: number): void {
+    const runs = this.#runs;
+    const headerBytes = runs[run + RUN_HEADER_BYTES]!;
+    const payloadBytes = length - headerBytes;
+    const packets = this.#packets;
+    const end = this.#packetsEnd + count * PACKET_WORDS;
+    let last = runs[run + RUN_LAST_PACKET]!;
+    let payload = offset + headerBytes;
+    for (let packet = this.#packetsEnd; packet < end; packet += PACKET_WORDS) {
+      packets[packet + PACKET_OFFSET] = payload;
+      packets[packet + PACKET_BYTES] = payloadBytes;
+      packets[last + PACKET_NEXT] = packet;
+      last = packet;
+      payload += length;
+    }
+    packets[last + PACKET_NEXT] = NO_RUN;
+    this.#packetsEnd = end;
     this.#latest = run;
-    const packet = this.#addPacket();
-    const payloadBytes = this.#packets[packet + PACKET_BYTES]!;
-    this.#packets[this.#runs[run + RUN_LAST_PACKET]! + PACKET_NEXT] = packet;
-    this.#runs[run + RUN_LAST_PACKET] = packet;
-    this.#runs[run + RUN_PACKETS]! += 1;
-    this.#runs[run + RUN_TOTAL_BYTES]! += payloadBytes;
-    let ends = payloadBytes < this.#runs[run + RUN_SEGMENT_BYTES]!;
-    if (this.#packetProtocol === PROTOCOL_TCP) {
-      const flags = tcpFlags(this.#view, this.#at + this.#packetIpBytes) & (TCP_FIN | TCP_PSH);
-      this.#runs[run + RUN_NEXT_SEQUENCE]! += payloadBytes;
-      this.#runs[run + RUN_ADDED_FLAGS]! |= flags;
-      ends ||= flags !== 0;
-    } else ends ||= this.#runs[run + RUN_PACKETS]! >= UDP_RUN_MAX_PACKETS;
-    if (ends) this.#runs[run + RUN_OPEN] = 0;
+    runs[run + RUN_LAST_PACKET] = last;
+    runs[run + RUN_PACKETS]! += count;
+    runs[run + RUN_TOTAL_BYTES]! += count * payloadBytes;
+    const isShort = payloadBytes < runs[run + RUN_SEGMENT_BYTES]!;
+    if (runs[run + RUN_PROTOCOL] === PROTOCOL_TCP) {
+      runs[run + RUN_NEXT_SEQUENCE]! += count * payloadBytes;
+      runs[run + RUN_ADDED_FLAGS]! |= flags;
+      if (isShort || flags !== 0) runs[run + RUN_OPEN] = 0;
+    } else if (isShort || runs[run + RUN_PACKETS]! >= UDP_RUN_MAX_PACKETS) runs[run + RUN_OPEN] = 0;
   }
 
   /** Runs of no flow (`bucket` NO_RUN) are found by nobody. */
   #startRun(bucket: number, open: boolean): void {
     const view = this.#view;
-    const packet = this.#addPacket();
+    const packet = this.#addPacket(
+      this.#at + this.#packetHeaderBytes,
+      this.#length - this.#packetHeaderBytes,
+    );
     const run = this.#runsEnd;
     this.#runsEnd = run + RUN_WORDS;
     this.#latest = run;
@@ -562,11 +526,11 @@ export class Coalescer {
     this.#runs[run + RUN_PACKETS] = Math.ceil(payloadBytes / segmentBytes);
   }
 
-  #addPacket(): number {
+  #addPacket(offset: number, bytes: number): number {
     const packet = this.#packetsEnd;
     this.#packetsEnd = packet + PACKET_WORDS;
-    this.#packets[packet + PACKET_OFFSET] = this.#at + this.#packetHeaderBytes;
-    this.#packets[packet + PACKET_BYTES] = this.#length - this.#packetHeaderBytes;
+    this.#packets[packet + PACKET_OFFSET] = offset;
+    this.#packets[packet + PACKET_BYTES] = bytes;
     this.#packets[packet + PACKET_NEXT] = NO_RUN;
     return packet;
   }

@@ -55,7 +55,8 @@ import {
 } from '../wire/ipv4.ts';
 import { UDP_OFF_CHECKSUM } from '../wire/udp.ts';
 import { VIRTIO_NET_HEADER_BYTES } from '../wire/virtio-net-header.ts';
-import { CHECKSUM_UNVERIFIED, Coalescer } from './coalescing.ts';
+import { CHECKSUM_UNVERIFIED } from './coalesced-run.ts';
+import { Coalescer } from './coalescing.ts';
 import {
   type Counters,
   IN_BATCHES,
@@ -253,18 +254,23 @@ export class Inbound {
     const tos = batch.tos(i);
     if (segmentBytes < length) this.#counters.add(IN_SUPERPACKETS, 1);
     // An empty datagram is a packet, too.
-    for (let at = 0; at < length || at === 0; at += segmentBytes || 1) {
+    for (let at = 0; at < length || at === 0; ) {
       const bytes = Math.min(segmentBytes, length - at);
-      this.#segments = 1;
-      this.#counters.add(IN_BYTES, bytes + OVERHEAD_BYTES.udp);
-      if (this.#cameAlike(source, destination, tos) && this.#coalescer.addNext(offset + at, bytes))
-        this.#counters.add(IN_PACKETS, 1);
+      const alike = bytes > 0 ? ((length - at) / bytes) | 0 : 1;
+      const joined = this.#cameAlike(source, destination, tos)
+        ? this.#coalescer.addNext(offset + at, bytes, alike)
+        : 0;
+      const taken = joined || 1;
+      this.#counters.add(IN_BYTES, taken * (bytes + OVERHEAD_BYTES.udp));
+      if (joined > 0) this.#counters.add(IN_PACKETS, joined);
       else {
+        this.#segments = 1;
         this.#headroom = at === 0;
         this.#setOuter(source, destination, tos);
         this.#settle(this.#decideDatagram(offset + at, bytes));
       }
       if (this.#coalescer.packetCount === this.#coalescer.capacity) this.#flush();
+      at += taken * bytes || 1;
     }
   }
 
@@ -284,7 +290,8 @@ export class Inbound {
     )
       return false;
     const outerBytes = words.getUint16(outer + IPV4_OFF_TOTAL_LENGTH);
-    return this.#coalescer.addNext(outer + IPV4_MIN_HEADER_BYTES, outerBytes - IPV4_MIN_HEADER_BYTES);
+    const innerBytes = outerBytes - IPV4_MIN_HEADER_BYTES;
+    return this.#coalescer.addNext(outer + IPV4_MIN_HEADER_BYTES, innerBytes) > 0;
   }
 
   /** Whether the packet before was forwarded, and from and to these addresses, with this outer TOS. */

@@ -459,6 +459,10 @@ export class Outbound {
       return OUTBOUND_TOO_BIG;
     }
     this.#counters.add(IN_PACKETS, segments);
+    if (lane === this.#datagramLane) {
+      this.#emitDatagrams(lane, segments, inner);
+      return FORWARDED;
+    }
     for (let i = 0; i < segments; i++) {
       lane.makeRoom(2);
       const header = lane.takeBlob() + OUTER_ROOM_BYTES;
@@ -466,6 +470,31 @@ export class Outbound {
       this.#emit(header, headerBytes, segmenter.payloadOffset, segmenter.payloadBytes, inner, headerBytes);
     }
     return FORWARDED;
+  }
+
+  /** The segments that the segmenter has begun, as many at a time as one packet of the lane takes. */
+  #emitDatagrams(lane: OuterLane, segments: number, inner: number): void {
+    const segmenter = this.#segmenter;
+    const { batch } = lane;
+    const { headerBytes } = segmenter;
+    const slot = this.#slot;
+    const [destination, port] = [this.#destination, this.#port];
+    const tos = encapsulatedTos(ipv4Tos(this.#bytes, inner));
+    for (let left = segments; left > 0; ) {
+      lane.makeRoom(2);
+      const bytes = headerBytes + segmenter.nextPayloadBytes;
+      const room = lane.roomInLast(destination, port, tos, slot, bytes);
+      const count = Math.min(left, room || 1, (batch.pieceCapacity - batch.pieceCount) >>> 1);
+      for (let i = 0; i < count; i++) {
+        const header = lane.takeBlob() + OUTER_ROOM_BYTES;
+        segmenter.writeHeaders(header);
+        batch.addPiece(header, headerBytes);
+        if (segmenter.payloadBytes > 0) batch.addPiece(segmenter.payloadOffset, segmenter.payloadBytes);
+      }
+      if (room > 0) lane.extendLast(count, bytes, headerBytes + segmenter.payloadBytes);
+      else lane.end(destination, slot, inner, headerBytes, bytes, port, tos);
+      left -= count;
+    }
   }
 
   /**

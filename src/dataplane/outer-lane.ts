@@ -138,42 +138,41 @@ export class OuterLane {
     quotable: number,
     bytes: number,
   ): void {
-    const { batch } = this;
-    const last = batch.packetCount - 1;
-    if (last < 0 || !this.#continues(last, destination, port, tos, slot, bytes)) {
-      this.end(destination, slot, inner, quotable, bytes, port, tos);
-      return;
-    }
-    const at = last * PACKET_WORDS;
-    // All but the last are of one size, so a shorter one ends the packet.
-    batch.extendPacket(batch.segmentBytes(last) || this.#lastBytes);
-    this.#packets[at + PACKET_DATAGRAMS]! += 1;
-    this.#packets[at + PACKET_BYTES]! += bytes;
-    this.#lastBytes = bytes;
+    if (this.roomInLast(destination, port, tos, slot, bytes) > 0) this.extendLast(1, bytes, bytes);
+    else this.end(destination, slot, inner, quotable, bytes, port, tos);
   }
 
-  #continues(
-    last: number,
-    destination: number,
-    port: number,
-    tos: number,
-    slot: number,
-    bytes: number,
-  ): boolean {
+  /** How many datagrams of `bytes` the last packet takes, if it goes there; 0: they begin a packet. */
+  roomInLast(destination: number, port: number, tos: number, slot: number, bytes: number): number {
     const { batch } = this;
+    const last = batch.packetCount - 1;
+    if (last < 0 || !this.#joins) return 0;
     const at = last * PACKET_WORDS;
     const segmentBytes = batch.segmentBytes(last) || this.#lastBytes;
-    return (
-      this.#packets[at + PACKET_SLOT] === slot &&
-      batch.destination(last) === (destination | 0) &&
-      batch.port(last) === port &&
-      batch.tos(last) === tos &&
-      bytes <= segmentBytes &&
-      this.#lastBytes === segmentBytes &&
-      this.#packets[at + PACKET_DATAGRAMS]! < MAX_DATAGRAMS &&
-      this.#packets[at + PACKET_BYTES]! + bytes <= MAX_DATAGRAMS_BYTES &&
-      this.#joins
-    );
+    if (
+      this.#packets[at + PACKET_SLOT] !== slot ||
+      batch.destination(last) !== (destination | 0) ||
+      batch.port(last) !== port ||
+      batch.tos(last) !== tos ||
+      bytes > segmentBytes ||
+      this.#lastBytes !== segmentBytes
+    )
+      return 0;
+    const roomBytes = MAX_DATAGRAMS_BYTES - this.#packets[at + PACKET_BYTES]!;
+    const room = Math.min(MAX_DATAGRAMS - this.#packets[at + PACKET_DATAGRAMS]!, (roomBytes / bytes) | 0);
+    // All but the last are of one size, so a shorter one ends the packet.
+    return bytes === segmentBytes ? room : Math.min(room, 1);
+  }
+
+  /** Gives the pieces added since the last packet to that: `count` datagrams of `bytes`, the last of which has `lastBytes`. */
+  extendLast(count: number, bytes: number, lastBytes: number): void {
+    const { batch } = this;
+    const last = batch.packetCount - 1;
+    const at = last * PACKET_WORDS;
+    batch.extendPacket(batch.segmentBytes(last) || this.#lastBytes);
+    this.#packets[at + PACKET_DATAGRAMS]! += count;
+    this.#packets[at + PACKET_BYTES]! += (count - 1) * bytes + lastBytes;
+    this.#lastBytes = lastBytes;
   }
 
   /** Sends the batch, and counts what left and what the host refused. */

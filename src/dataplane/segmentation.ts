@@ -137,6 +137,11 @@ export class Segmenter {
     }
   }
 
+  /** Of the segment that `writeHeaders` will write next. */
+  get nextPayloadBytes(): number {
+    return Math.min(this.#gsoSize, this.#end - this.payloadOffset - this.payloadBytes);
+  }
+
   /** Writes the headers of the next segment at `target` and moves `payloadOffset` and `payloadBytes` to its payload. */
   writeHeaders(target: number): void {
     const words = this.#words;

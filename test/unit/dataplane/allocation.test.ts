@@ -6,7 +6,8 @@
  */
 import { expect, test } from 'vitest';
 import { bytesAllocatedPerCall } from '../../../src/bench/allocation.ts';
-import { CHECKSUM_UNVERIFIED, Coalescer } from '../../../src/dataplane/coalescing.ts';
+import { CHECKSUM_UNVERIFIED } from '../../../src/dataplane/coalesced-run.ts';
+import { Coalescer } from '../../../src/dataplane/coalescing.ts';
 import { PieceBatch } from '../../../src/dataplane/ports.ts';
 import { Segmenter } from '../../../src/dataplane/segmentation.ts';
 import { arenaSum } from '../../../src/wire/checksum-simd.ts';
