@@ -48,9 +48,9 @@ import { TwoHosts } from './two-hosts.ts';
 
 const JUMBO_MTU = 9001;
 const MTU = 1500;
-const FULL: Durations = { tcpSeconds: 4, udpSeconds: 2, pingSeconds: 1 };
-const QUICK: Durations = { tcpSeconds: 2, udpSeconds: 1, pingSeconds: 1 };
-const ROUNDS = 5;
+/** Short, and many rounds: of one stream, seconds differ less than it does from the next stream. */
+const TIMES: Durations = { tcpSeconds: 2, udpSeconds: 1, pingSeconds: 1 };
+const ROUNDS = 10;
 /** Others may have so much of the machine when a round begins; for less it is waited so long. */
 const CALM_SHARE = 0.15;
 const CALM_WAIT_MS = 20_000;
@@ -204,7 +204,7 @@ async function shareInUse(): Promise<number> {
   return 1 - (after.idle - before.idle) / (after.all - before.all);
 }
 
-async function circumstances(round: string, times: Durations): Promise<Circumstances> {
+async function circumstances(round: string): Promise<Circumstances> {
   return {
     round,
     at: new Date().toISOString(),
@@ -213,29 +213,26 @@ async function circumstances(round: string, times: Durations): Promise<Circumsta
     cores: cpus().length,
     node: process.versions.node,
     otherLoad: await calm(),
-    tcpSeconds: times.tcpSeconds,
+    tcpSeconds: TIMES.tcpSeconds,
   };
 }
 
-async function measureSetup(setup: Setup, round: string, times: Durations, file: string): Promise<void> {
+async function measureOnce(setup: Setup, figure: Figure, round: string, file: string): Promise<void> {
   const { name: contender, kind, settings } = setup.contender;
-  for (const figure of setup.figures) {
-    const common = { round, contender, kind, settings, figure };
-    try {
-      if (!setup.target) throw new FailedError('ERR_BENCH', setup.failure ?? 'not started');
-      const outcome = await measure(setup.hosts, setup.target, figure, times);
-      appendLine(file, { ...common, ...outcome });
-      log(`  ${contender}: ${figure} ${formatNumber(outcome.value)}`);
-    } catch (error) {
-      const failure = error instanceof Error ? error.message : String(error);
-      appendLine(file, { ...common, value: null, failure });
-      log(`  ${contender}: ${figure} failed: ${failure}`);
-    }
+  const common = { round, contender, kind, settings, figure };
+  try {
+    if (!setup.target) throw new FailedError('ERR_BENCH', setup.failure ?? 'not started');
+    const outcome = await measure(setup.hosts, setup.target, figure, TIMES);
+    appendLine(file, { ...common, ...outcome });
+    log(`  ${contender}: ${figure} ${formatNumber(outcome.value)}`);
+  } catch (error) {
+    const failure = error instanceof Error ? error.message : String(error);
+    appendLine(file, { ...common, value: null, failure });
+    log(`  ${contender}: ${figure} failed: ${failure}`);
   }
 }
 
 async function runRounds(all: readonly Setup[], rounds: number, file: string): Promise<void> {
-  const times = flags.quick ? QUICK : FULL;
   const began = Date.now();
   for (const setup of all) await startSetup(setup);
   let longest = 0;
@@ -247,8 +244,11 @@ async function runRounds(all: readonly Setup[], rounds: number, file: string): P
     const roundBegan = Date.now();
     const round = `${new Date().toISOString()}-${process.pid}-${i}`;
     log(`round ${i + 1} of ${rounds}`);
-    appendLine(file, await circumstances(round, times));
-    for (const setup of i % 2 === 0 ? all : [...all].reverse()) await measureSetup(setup, round, times, file);
+    appendLine(file, await circumstances(round));
+    // One figure of all, then the next: what is compared was measured within a minute, for the machine changes, too.
+    for (const figure of FIGURES)
+      for (const setup of i % 2 === 0 ? all : [...all].reverse())
+        if (setup.figures.includes(figure)) await measureOnce(setup, figure, round, file);
     longest = Math.max(longest, Date.now() - roundBegan);
   }
 }

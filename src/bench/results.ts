@@ -68,16 +68,29 @@ export class Results {
     return counts.length === 0 ? undefined : median(counts);
   }
 
-  /** Of each round in which both were measured: ours to the best of the others'. */
+  /**
+   * Of each round in which both were measured: ours to that of the others which is the best of the whole run, by its median. The best
+   * of each round would be a contender that nobody can be: the more there are, and the more they vary, the better it is.
+   */
   ratios(ours: string, against: (one: Measurement) => boolean, figure: Figure): readonly number[] {
+    const best = this.#best(against, figure);
+    if (best === undefined) return [];
+    const theirs = new Map(this.#of(best, figure).map(({ round, value }) => [round, value]));
     return this.#of(ours, figure).flatMap(({ round, value }) => {
-      const others = this.measurements.filter(
-        (one) => one.round === round && one.figure === figure && one.value !== null && against(one),
-      );
-      if (value === null || others.length === 0) return [];
-      const values = others.map((one) => one.value!);
-      return [value / (isLatency(figure) ? Math.min(...values) : Math.max(...values))];
+      const other = theirs.get(round) ?? null;
+      return value === null || other === null ? [] : [value / other];
     });
+  }
+
+  /** The best of some by a figure; undefined where none came to anything. */
+  #best(among: (one: Measurement) => boolean, figure: Figure): string | undefined {
+    const medians = this.contenders()
+      .filter(among)
+      .map(({ contender }) => ({ contender, values: this.values(contender, figure) }))
+      .filter(({ values }) => values.length > 0)
+      .map(({ contender, values }) => ({ contender, middle: median(values) }));
+    const better = isLatency(figure) ? -1 : 1;
+    return medians.sort((a, b) => better * (b.middle - a.middle))[0]?.contender;
   }
 
   #of(contender: string, figure: Figure): readonly Measurement[] {
