@@ -6,7 +6,7 @@ import { end, type TwoHosts } from './two-hosts.ts';
 /**
  *   tcp-1500, tcp-9001   one stream of iperf3, Gbit/s received; by the underlay's MTU
  *   udp-64               datagrams of 64 bytes as fast as iperf3 sends them, thousands a second that reached the receiver
- *   ping                 average round trip of a ping every 2 ms, in microseconds
+ *   ping                 average round trip of a burst of pings, one every 2 ms, in microseconds
  *   flood                the same of `ping -f`: the next leaves when the answer is there
  */
 export type Figure = 'tcp-1500' | 'tcp-9001' | 'udp-64' | 'ping' | 'flood';
@@ -18,7 +18,9 @@ export const isLatency = (figure: Figure) => figure === 'ping' || figure === 'fl
 export interface Durations {
   readonly tcpSeconds: number;
   readonly udpSeconds: number;
-  readonly pingSeconds: number;
+  readonly floodSeconds: number;
+  /** Round trips of a burst. */
+  readonly pings: number;
 }
 
 export interface Outcome {
@@ -30,6 +32,8 @@ export interface Outcome {
 const GRACE_MS = 8_000;
 const LISTEN_MS = 5_000;
 const PING_INTERVAL_SECONDS = 0.002;
+/** After which those of a burst that have no answer are given up. */
+const PING_SECONDS = 5;
 
 /** From host a to `target`, an address of host b. */
 export function measure(hosts: TwoHosts, target: string, figure: Figure, times: Durations): Promise<Outcome> {
@@ -40,9 +44,14 @@ export function measure(hosts: TwoHosts, target: string, figure: Figure, times: 
     case 'udp-64':
       return udp(hosts, target, times.udpSeconds);
     case 'ping':
-      return ping(hosts, target, times.pingSeconds, ['-i', String(PING_INTERVAL_SECONDS)]);
+      return ping(hosts, target, PING_SECONDS, [
+        '-c',
+        String(times.pings),
+        '-i',
+        String(PING_INTERVAL_SECONDS),
+      ]);
     case 'flood':
-      return ping(hosts, target, times.pingSeconds, ['-f']);
+      return ping(hosts, target, times.floodSeconds, ['-f']);
   }
 }
 

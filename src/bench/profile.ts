@@ -115,7 +115,7 @@ async function profile(way: string): Promise<string> {
     await hosts.up();
     const target = await tortie.start(hosts);
     const stream = measure(hosts, target, 'tcp-1500', {
-      ...{ tcpSeconds: TCP_SECONDS, udpSeconds: 0, pingSeconds: 0 },
+      ...{ tcpSeconds: TCP_SECONDS, udpSeconds: 0, floodSeconds: 0, pings: 0 },
     });
     await systemClock.sleep(WARM_UP_MS);
     const [before, began] = [await packetsOf(tortie, mtu), performance.now()];

@@ -17,7 +17,7 @@ import { TwoHosts } from './two-hosts.ts';
 const STATS = '/proc/sys/kernel/bpf_stats_enabled';
 const ROUNDS = 5;
 const MTU = 1500;
-const TIMES: Durations = { tcpSeconds: 2, udpSeconds: 1, pingSeconds: 1 };
+const TIMES: Durations = { tcpSeconds: 2, udpSeconds: 1, floodSeconds: 1, pings: 150 };
 const KINDS: readonly (readonly [figure: Figure, title: string])[] = [
   ['tcp-1500', 'TCP superpacket'],
   ['udp-64', 'UDP of 64 bytes'],
