@@ -3,7 +3,7 @@
  * a transport and at an underlay MTU (1500). `perf` looks at both processors two thousand times a second; each sample is given to a thread and to a kind of work, and all is divided by the
  * packets that passed meanwhile: microseconds of processor time per packet.
  */
-import { rmSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
@@ -131,10 +131,18 @@ async function profile(way: string): Promise<string> {
     return `${title}\n\n${profileTable(readSamples(text), threadNames(agentsOf(tortie)), packets)}`;
   } finally {
     await hosts.close();
-    for (const pid of Object.keys(agentsOf(tortie))) rmSync(`/tmp/perf-${pid}.map`, { force: true });
+    for (const pid of Object.keys(agentsOf(tortie))) removeSymbolsOf(pid);
     rmSync(file, { force: true });
     await tortie.remove();
   }
+}
+
+/** What `--perf-basic-prof` leaves: a map for perf, and a log of each thread where the process was started. */
+function removeSymbolsOf(pid: string): void {
+  const logs = readdirSync('.').filter(
+    (name) => name.startsWith('isolate-') && name.endsWith(`-${pid}-v8.log`),
+  );
+  for (const file of [`/tmp/perf-${pid}.map`, ...logs]) rmSync(file, { force: true });
 }
 
 function agentsOf(tortie: TortieContender): Readonly<Record<number, string>> {
